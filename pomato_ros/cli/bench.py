@@ -1,0 +1,138 @@
+"""`pomato bench`: time and memory of a step on this machine."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from rich.console import Console
+
+from pomato_ros.cli.results import flat_line, machine_name, save_result
+from pomato_ros.config import PomatoConfig
+from pomato_ros.engine import Engine
+from pomato_ros.evaluation.bench import (
+    Replay,
+    SteadyRun,
+    matrix_gflops,
+    replay,
+    run_steady,
+    summarise_bench,
+)
+from pomato_ros.evaluation.bench_report import run_table, step_table
+from pomato_ros.evaluation.report import FlatValue, plain
+from pomato_ros.ros.frame_source import open_source, read_camera_file
+from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
+
+SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "room"
+FOLDER_RATE_HZ = 15.0
+MOST_FRAMES = 150  # of a long video
+TABLE_WIDTH = 150
+Convert = Callable[[SceneEstimate], None]
+
+
+def bench(
+    weights: Annotated[Path | None, typer.Option(help="Weights file; without it the bundled ones.")] = None,
+    video: Annotated[Path, typer.Option(help="Video or folder of images; without it the bundled clip.")] = SAMPLE,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 48,
+    image_size: Annotated[int, typer.Option(min=0, help="Long side of the network's input; 0: as trained.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
+) -> int:
+    """Time the engine on a clip: step by step, then in real time where frames that come too fast are passed over."""
+    console = Console()
+    console = console if console.is_terminal else Console(width=TABLE_WIDTH)
+    values = {"checkpoint": str(weights or ""), "image_size": image_size, "num_threads": threads}
+    config = PomatoConfig().with_values(values)
+    try:
+        frames = read_frames(video)
+        steady, summary = measure(config, frames, steps, console)
+    except (ValueError, OSError) as error:
+        console.print(f"[bold red]benchmark failed:[/] {error}", highlight=False)
+        return 1
+    console.print(f"{machine_name()}; {summary['device']}, {summary['precision']}, weights {summary['weights_sha256']}")
+    console.print(step_table(steady))
+    console.print(run_table(summary))
+    if save is not None:
+        console.print(f"saved {save_result(save, 'bench', summary)}", highlight=False)
+    if as_json:
+        typer.echo(flat_line(summary))
+    return 0
+
+
+def measure(
+    config: PomatoConfig, frames: Sequence[Frame], steps: int, console: Console
+) -> tuple[SteadyRun, dict[str, FlatValue]]:
+    """Both runs of one engine; the summary also says what was measured, and how fast the machine was meanwhile."""
+    engine = Engine(config)
+    warm_up = config.window.window_size * config.window.window_stride
+    with console.status("steps one after the other"):
+        gflops = matrix_gflops()
+        steady = run_steady(engine, frames, steps, warm_up, message_converter(config))
+    with console.status("in real time"):
+        replayed: Replay = replay(engine, frames, message_converter(config))
+    summary = summarise_bench(steady, replayed)
+    facts = engine.describe()
+    return steady, {
+        **summary,
+        "matrix_gflops": plain(gflops),
+        "step_gflop_equivalent": plain(gflops * float(summary["step_ms_p50"] or 0.0) / 1e3),
+        "preset": "nano" if not config.model.checkpoint else Path(config.model.checkpoint).stem,
+        "image_size_px": int(facts["image_size_px"]),
+        "window_size": config.window.window_size,
+        "mode": config.window.mode,
+        "precision": str(facts["precision"]),
+        "device": str(facts["device"]),
+        "weights_sha256": str(facts["sha256"]),
+    }
+
+
+def message_converter(config: PomatoConfig) -> Convert | None:
+    """What makes every message of a scene as the node does, odometry and history included; None without ROS."""
+    if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("pomato_ros.msg") is None:
+        return None
+    from pomato_ros.ros.frames import OdometryFrames
+    from pomato_ros.ros.history import History
+    from pomato_ros.ros.perception import StepResult
+    from pomato_ros.ros.status import NodeStatus
+    from pomato_ros.ros.step_messages import StepMessages
+    from pomato_ros.ros.topics import SCENE_OUTPUTS
+
+    frames = OdometryFrames(np.eye(4))
+    history = History(config.output.path_max, config.output.trail_length)
+    status = NodeStatus()
+
+    def convert(scene: SceneEstimate) -> None:
+        odometry = frames.update(scene.stamp_ns, scene.world_from_camera, scene.pose_covariance)
+        result = StepResult(scene, "camera", odometry, frames.odom_from_world, received_ns=0, epoch=0, timeline=0)
+        history.add(result)
+        messages = StepMessages(result, config, history, status)
+        for topic in SCENE_OUTPUTS:
+            messages.build(topic)
+
+    return convert
+
+
+def read_frames(video: Path) -> list[Frame]:
+    """The first frames of a video or folder, calibrated where a camera_info.yaml lies beside it.
+
+    Raises:
+        SourceError: nothing is there, or it holds no frames.
+    """
+    source = open_source(str(video), FOLDER_RATE_HZ)
+    intrinsics = None if source.calibration_file is None else read_intrinsics(source.calibration_file)
+    frames = []
+    for item, _ in zip(source.frames(), range(MOST_FRAMES), strict=False):
+        rgb = np.asarray(cv2.cvtColor(item.image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        frames.append(Frame(item.offset_ns or 0, rgb, intrinsics))
+    return frames
+
+
+def read_intrinsics(path: Path) -> Intrinsics:
+    """The pinhole camera of a calibration file; distortion is left to the node."""
+    camera = read_camera_file(path)
+    fx, _, cx, _, fy, cy = camera.camera_matrix[:6]
+    return Intrinsics(fx, fy, cx, cy, camera.width_px, camera.height_px)

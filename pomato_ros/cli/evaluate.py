@@ -1,0 +1,159 @@
+"""`pomato evaluate`: weights against the truth of rendered sequences they never saw, and against baselines."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pomato_ros.cli.evaluation_page import Row, draw_page, picture_row
+from pomato_ros.cli.results import flat_line, save_result
+from pomato_ros.config import PomatoConfig
+from pomato_ros.engine import Engine
+from pomato_ros.evaluation.davis import DAVIS_FOLDER, evaluate_davis, find_sequences
+from pomato_ros.evaluation.evaluate import (
+    TRACK_FRAMES,
+    SequenceResult,
+    SequenceRun,
+    Subject,
+    evaluate_sequences,
+    subject_of,
+)
+from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.evaluation.report import (
+    FlatValue,
+    davis_table,
+    sequence_table,
+    summarise,
+    summarise_davis,
+    summary_table,
+)
+from pomato_ros.evaluation.sequences import FRAMES, SEQUENCES, SequencePlan, plan_sequences, render_sequences
+from pomato_ros.inference.predictor import Predictor
+from pomato_ros.inference.preprocess import PATCH_PX
+from pomato_ros.synthetic.clip import Clip
+from pomato_ros.training.config import HELD_OUT_SEED, NANO_RECIPE
+
+TABLE_WIDTH = 150  # where the terminal does not say
+PAGE = "evaluation.png"
+PAGE_ROWS = 16
+EVERY_PIXEL = {"conf_threshold": 0.0}  # a depth that the network is not sure of counts too
+ORACLE_SIZE_PX = max(NANO_RECIPE.shapes[0].size_wh)
+
+
+def evaluate(
+    weights: Annotated[Path | None, typer.Option(help="Weights file; without it the bundled ones.")] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="How many held-out sequences.")] = SEQUENCES,
+    frames: Annotated[int, typer.Option(min=TRACK_FRAMES, help="Frames of each sequence.")] = FRAMES,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with davis/NAME/{images,masks}: moving masks of real video are scored.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a page of pictures.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
+    oracle: Annotated[
+        bool,
+        typer.Option("--oracle", help="True pointmaps in place of a network: only the engine's own error is left."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
+) -> int:
+    """Measure depth, poses, masks and tracks on held-out rendered sequences, beside their baselines."""
+    console = Console()
+    console = console if console.is_terminal else Console(width=TABLE_WIDTH)
+    config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    try:
+        trial = oracle_trial(config) if oracle else network_trial(config)
+        plan = plan_sequences(HELD_OUT_SEED, trial.image_size_px, trial.patch_px, sequences, frames)
+        summary = evaluate_rendered(trial, plan, out, console)
+        if data is not None and trial.engine is not None:
+            summary |= evaluate_real(trial.engine, data, console)
+    except (ValueError, OSError) as error:
+        console.print(f"[bold red]evaluation failed:[/] {error}", highlight=False)
+        return 1
+    console.print(
+        f"weights SHA-256 {trial.weights_sha256}" if not oracle else "no weights: true pointmaps", highlight=False
+    )
+    if save is not None:
+        console.print(f"saved {save_result(save, 'oracle' if oracle else 'evaluate', summary)}", highlight=False)
+    if as_json:
+        typer.echo(flat_line(summary))
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried, and the images it takes."""
+
+    subject_for: Callable[[Clip], Subject]
+    image_size_px: int
+    patch_px: int
+    weights_sha256: str | None
+    engine: Engine | None  # where one engine serves all videos
+
+
+def network_trial(config: PomatoConfig) -> Trial:
+    """The weights that ``config`` names, in one engine for all sequences."""
+    predictor = Predictor.from_options(config.model)
+    engine, checkpoint = Engine(config, predictor), predictor.checkpoint
+    size_px, patch_px = checkpoint.image_size_px, checkpoint.network.config.patch_size
+    subject = subject_of(engine, predictor, size_px, patch_px)
+    return Trial(lambda clip: subject, size_px, patch_px, checkpoint.sha256, engine)
+
+
+def oracle_trial(config: PomatoConfig) -> Trial:
+    """The truth of each sequence in a fresh engine, at the size of the bundled network."""
+
+    def subject_for(clip: Clip) -> Subject:
+        predictor = OraclePredictor(clip)
+        return subject_of(Engine(config, predictor), predictor, ORACLE_SIZE_PX, PATCH_PX)
+
+    return Trial(subject_for, ORACLE_SIZE_PX, PATCH_PX, None, None)
+
+
+def evaluate_rendered(trial: Trial, plan: SequencePlan, out: Path | None, console: Console) -> dict[str, FlatValue]:
+    """Run, score and show the rendered sequences; the summary."""
+    started_s = time.perf_counter()
+    rows: list[Row] = []
+    with progress(console) as bars:
+        bar = bars.add_task("rendered sequences", total=plan.sequences)
+
+        def watch(result: SequenceResult, clip: Clip, run: SequenceRun) -> None:
+            bars.advance(bar)
+            if out is not None and len(rows) < PAGE_ROWS:
+                rows.append(picture_row(result, clip, run))
+
+        results = evaluate_sequences(trial.subject_for, render_sequences(plan), watch)
+    summary = {
+        **summarise(results, plan.split),
+        "first_seed": plan.first_seed,
+        "image_width_px": plan.size_wh[0],
+        "image_height_px": plan.size_wh[1],
+        "seconds": round(time.perf_counter() - started_s, 2),
+        "weights_sha256": trial.weights_sha256,
+    }
+    console.print(sequence_table(results))
+    console.print(summary_table(results, summary))
+    if out is not None:
+        draw_page(rows, summary, out / PAGE)
+        console.print(f"pictures in {out / PAGE}", highlight=False)
+    return summary
+
+
+def evaluate_real(engine: Engine, data: Path, console: Console) -> dict[str, FlatValue]:
+    """Run, score and show the DAVIS sequences under ``data``; their part of the summary."""
+    folders = find_sequences(data / DAVIS_FOLDER)
+    with progress(console) as bars:
+        bar = bars.add_task("DAVIS sequences", total=len(folders))
+        results = evaluate_davis(engine, folders, lambda: bars.advance(bar))
+    console.print(davis_table(results))
+    return summarise_davis(results)
+
+
+def progress(console: Console) -> Progress:
+    """A bar with counts and time; silent where nobody watches."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

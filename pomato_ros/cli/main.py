@@ -1,0 +1,145 @@
+"""The `pomato` command: finds a subcommand's module when it is asked for, so that `pomato --help` starts at once.
+
+A subcommand is a function with typer options in a module of its own; an int that it returns is the exit status. Nothing
+is imported here for a subcommand that was not named: `--help` needs neither torch nor rclpy.
+"""
+
+import difflib
+import functools
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a subcommand lives.
+
+    Attributes:
+        target: `module:function`.
+        help: one line for the overview.
+        ros: a ROS 2 executable: it reads `sys.argv` itself, ROS arguments included.
+    """
+
+    target: str
+    help: str
+    ros: bool = False
+
+
+COMMANDS = {
+    "demo": Command(
+        "pomato_ros.cli.demo:demo", "run publisher, node and recorder on the sample clip or a video of yours"
+    ),
+    "doctor": Command(
+        "pomato_ros.cli.doctor:run_doctor", "what is installed, what is missing, and the command that mends it"
+    ),
+    "node": Command("pomato_ros.ros.node:main", "the ROS 2 node (takes --ros-args)", ros=True),
+    "frame-publisher": Command(
+        "pomato_ros.ros.frame_publisher:main", "publish a video, a folder or a camera as ROS 2 images", ros=True
+    ),
+    "recorder": Command("pomato_ros.ros.recorder:main", "record the node's outputs to MCAP", ros=True),
+    "world": Command("pomato_ros.cli.world:world", "render scenes with exact truth"),
+    "train": Command("pomato_ros.cli.train:train", "train a network on rendered scenes"),
+    "evaluate": Command("pomato_ros.cli.evaluate:evaluate", "measure weights against truth and baselines"),
+    "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
+    "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
+}
+
+
+class CommandError(RuntimeError):
+    """A subcommand that cannot be started; the message says why and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        arguments: the command line after `pomato`; None takes it from `sys.argv`.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # Threads of the network that spin while they wait for each other take tens of times longer on a busy processor;
+    # read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return run(words[0], words[1:])
+    except CommandError as error:
+        sys.stderr.write(f"pomato: {error}\n")
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def overview() -> str:
+    """The help text."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(["Usage: pomato COMMAND [OPTIONS]", "       pomato COMMAND --help", "", "Commands:", *lines, ""])
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Load the named subcommand and run it; returns its exit status."""
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        raise CommandError(
+            f"unknown command '{name}'" + (f"; did you mean '{close[0]}'?" if close else "; see pomato --help")
+        )
+    command = COMMANDS[name]
+    function = load(name, command.target)
+    return run_ros(name, function, arguments) if command.ros else run_typer(name, function, arguments)
+
+
+def load(name: str, target: str) -> Callable[..., Any]:
+    """Import `module:function`."""
+    module_name, attribute = target.split(":")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if error.name == module_name:
+            raise CommandError(f"'{name}' is not part of this build: there is no module {module_name}") from error
+        raise CommandError(
+            f"'{name}' needs the module {error.name}, which is not installed; run: make doctor"
+        ) from error
+    if not callable(function):
+        raise CommandError(f"'{name}': {target} is not a function")
+    return function
+
+
+def run_ros(name: str, function: Callable[[], int | None], arguments: list[str]) -> int:
+    """Run a ROS 2 executable, which reads its arguments from `sys.argv`."""
+    sys.argv = [f"pomato {name}", *arguments]
+    return function() or 0
+
+
+def run_typer(name: str, function: Callable[..., int | None], arguments: list[str]) -> int:
+    """Parse the arguments by the function's signature and call it."""
+    import typer
+
+    @functools.wraps(function)
+    def exit_with_result(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(function(*args, **kwargs) or 0)
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(exit_with_result)
+    try:
+        app(args=arguments, prog_name=f"pomato {name}")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

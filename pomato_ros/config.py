@@ -1,0 +1,372 @@
+"""Every default of the package, once, with its unit and its allowed range.
+
+Command lines, ROS parameters, ``config/pomato.yaml`` and the documentation tables are all derived from the
+dataclasses below; no other module may repeat a default.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class OptionInfo:
+    """What a user is told about one option."""
+
+    name: str
+    group: str
+    default: Any
+    description: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...]
+    dynamic: bool
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    dynamic: bool = False,
+) -> Any:
+    """A dataclass field that carries its own documentation and limits."""
+    metadata = {
+        "description": description,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "dynamic": dynamic,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class ConfigError(ValueError):
+    """A configuration value that cannot be used; the message says what was expected."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The network's shape
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Sizes of one POMATO network. The defaults are the published full-size pairwise network.
+
+    ``temporal_length`` is the longest window the motion modules accept; 0 means a pairwise network without them.
+    """
+
+    enc_embed_dim: int = 1024
+    enc_depth: int = 24
+    enc_num_heads: int = 16
+    dec_embed_dim: int = 768
+    dec_depth: int = 12
+    dec_num_heads: int = 12
+    patch_size: int = 16
+    mlp_ratio: int = 4
+    rope_base: float = 100.0
+    dpt_layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
+    dpt_feature_dim: int = 256
+    dpt_last_dim: int = 128
+    temporal_length: int = 0
+    temporal_num_heads: int = 8
+    group_norm_groups: int = 32
+
+    def __post_init__(self) -> None:
+        """Reject sizes no network can be built from."""
+        for item in dataclasses.fields(self):
+            check_size(item.name, getattr(self, item.name))
+        if self.patch_size != 16:
+            raise ConfigError(f"patch_size must be 16 (the head enlarges its tokens 16 times), got {self.patch_size}")
+        for dim, heads, what in (
+            (self.enc_embed_dim, self.enc_num_heads, "enc"),
+            (self.dec_embed_dim, self.dec_num_heads, "dec"),
+        ):
+            if dim % heads or (dim // heads) % 4:
+                raise ConfigError(
+                    f"{what}_embed_dim {dim} over {what}_num_heads {heads} must give a head size divisible by 4 "
+                    "(rotary positions split it in four); choose other sizes"
+                )
+        if self.dec_depth < 4:
+            raise ConfigError(
+                f"dec_depth must be at least 4 (the head reads four distinct depths), got {self.dec_depth}"
+            )
+        parts = (self.temporal_num_heads, self.group_norm_groups, 2)
+        for dim in (self.dec_embed_dim, self.dpt_feature_dim) if self.temporal_length else ():
+            if any(dim % part for part in parts):
+                raise ConfigError(
+                    f"motion modules of {dim} channels need an even number that temporal_num_heads {parts[0]} and "
+                    f"group_norm_groups {parts[1]} divide; choose other sizes"
+                )
+
+    @classmethod
+    def from_json(cls, text: str) -> "NetworkConfig":
+        """Rebuild a config from the JSON stored beside weights; unknown names are an error."""
+        return build_dataclass(cls, json.loads(text), "network config")
+
+    def to_json(self) -> str:
+        """The config as the JSON stored beside weights."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is of the kind that this entry of a network's config must be."""
+    if name == "rope_base":
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ConfigError(f"rope_base must be a positive number, got {value!r}")
+        return
+    values = value if name == "dpt_layer_dims" else (value,)
+    least = 0 if name == "temporal_length" else 1
+    whole = isinstance(values, tuple) and all(type(number) is int and number >= least for number in values)
+    if not whole or (name == "dpt_layer_dims" and len(values) != 4):
+        what = "four whole numbers" if name == "dpt_layer_dims" else "a whole number"
+        raise ConfigError(f"{name} must be {what} of at least {least}, got {value!r}")
+
+
+FULL_PAIRWISE = NetworkConfig()
+FULL_TEMPORAL = NetworkConfig(temporal_length=12)
+NANO = NetworkConfig(
+    enc_embed_dim=160,
+    enc_depth=5,
+    enc_num_heads=5,
+    dec_embed_dim=128,
+    dec_depth=4,
+    dec_num_heads=4,
+    dpt_layer_dims=(32, 48, 64, 96),
+    dpt_feature_dim=48,
+    dpt_last_dim=24,
+    temporal_length=12,
+    group_norm_groups=16,
+)
+NETWORK_PRESETS: Mapping[str, NetworkConfig] = {
+    "nano": NANO,
+    "full": FULL_TEMPORAL,
+    "full_pairwise": FULL_PAIRWISE,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The running engine and the node
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which weights, on what device."""
+
+    checkpoint: str = option(
+        "", "weights file (.safetensors or an official .pth); empty means the bundled nano weights"
+    )
+    checkpoint_sha256: str = option("", "expected SHA-256 of the weights file; empty means not checked")
+    device: str = option("auto", "where the network runs: auto, cpu, cuda or cuda:N")
+    precision: str = option(
+        "auto",
+        "arithmetic of the network; auto is bf16 where the processor has it, else fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    num_threads: int = option(
+        0, "CPU threads of the network; 0 takes all cores where there is no GPU", minimum=0, maximum=256
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOptions:
+    """How frames become windows."""
+
+    window_size: int = option(12, "frames in a full window", unit="frames", minimum=2, maximum=64)
+    window_stride: int = option(1, "use every n-th accepted frame", unit="frames", minimum=1, maximum=100)
+    mode: str = option(
+        "anchored",
+        "key frame of the window: its first frame (anchored) or its newest (rolling)",
+        choices=("anchored", "rolling"),
+    )
+    overlap: int = option(4, "frames two anchored windows share", unit="frames", minimum=1, maximum=63)
+    image_size: int = option(
+        0,
+        "long side of the network's input; 0 means the size the weights were trained at",
+        unit="px",
+        minimum=0,
+        maximum=4096,
+    )
+    max_rate_hz: float = option(0.0, "upper limit of the step rate; 0 means none", unit="Hz", minimum=0.0, dynamic=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneOptions:
+    """From predictions to points, masks and tracks."""
+
+    conf_threshold: float = option(
+        0.0,
+        "points at or below this confidence are published as invalid; confidence starts at 1, so 0 keeps all",
+        minimum=0.0,
+        dynamic=True,
+    )
+    range_min: float = option(0.05, "points nearer than this are invalid", unit="m", minimum=0.0, dynamic=True)
+    range_max: float = option(100.0, "points farther than this are invalid", unit="m", minimum=0.0, dynamic=True)
+    mask_threshold: float = option(
+        3.0, "a pixel moves when its motion exceeds this many medians over the image", minimum=0.0, dynamic=True
+    )
+    mask_floor: float = option(
+        0.08,
+        "and exceeds this share of its depth, so that a still scene has an empty mask",
+        minimum=0.0,
+        maximum=10.0,
+        dynamic=True,
+    )
+    mask_dilate_px: int = option(0, "grow the moving mask by this much", unit="px", minimum=0, maximum=64, dynamic=True)
+    pose_source: str = option(
+        "best",
+        "what the pose is solved on: the pointmap alone, or also image features on the network's depth, whichever "
+        "explains its pixels better (best)",
+        choices=("best", "pointmap"),
+    )
+    max_tracks: int = option(400, "most 3-D tracks alive at once", minimum=0, maximum=100000)
+    track_grid_px: int = option(
+        8, "spacing of new track seeds on the network's image", unit="px", minimum=1, maximum=512
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOptions:
+    """Where metres come from."""
+
+    scale_source: str = option(
+        "model",
+        "model: the network's own scale, chained from window to window, never metric; fixed: that times `scale`",
+        choices=("model", "fixed"),
+    )
+    scale: float = option(1.0, "metres per model unit with scale_source fixed", minimum=1e-9, maximum=1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOptions:
+    """TF frames."""
+
+    odom_frame: str = option("odom", "world-fixed frame of odometry and tracks")
+    base_frame: str = option("base_link", "the robot's own frame")
+    publish_tf: bool = option(True, "send odom -> base on TF")
+    invert_tf: bool = option(False, "send base -> odom instead, to live beside another odometry")
+    publish_camera_tf: bool = option(False, "send a static camera_link -> image frame with the optical rotation")
+    tf_timeout: float = option(
+        2.0, "how long to wait for base <- camera on TF before assuming none", unit="s", minimum=0.0, maximum=60.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What comes in."""
+
+    image_transport: str = option("raw", "subscribe to image (raw) or image/compressed", choices=("raw", "compressed"))
+    require_camera_info: bool = option(False, "wait for camera_info instead of estimating the focal length")
+    rectify: bool = option(True, "remove lens distortion described by camera_info")
+    max_pixels: int = option(33_177_600, "larger images are refused", unit="px", minimum=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RobustnessOptions:
+    """When an answer is not to be trusted."""
+
+    max_speed: float = option(20.0, "faster camera motion means lost", unit="m/s", minimum=0.0, dynamic=True)
+    max_angular_speed: float = option(
+        12.0, "faster camera rotation means lost", unit="rad/s", minimum=0.0, dynamic=True
+    )
+    lost_after_s: float = option(2.0, "no frame for this long means lost", unit="s", minimum=0.0, dynamic=True)
+    min_inlier_ratio: float = option(
+        0.15, "share of static confident pixels that must agree with the pose", minimum=0.0, maximum=1.0, dynamic=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """What goes out."""
+
+    points_stride: int = option(
+        1, "publish every n-th row and column of the cloud", unit="px", minimum=1, maximum=64, dynamic=True
+    )
+    depth_resolution: str = option("model", "size of the depth image", choices=("model", "source"))
+    path_max: int = option(2000, "most poses kept in path", minimum=1)
+    trail_length: int = option(24, "poses in a track's drawn trail", unit="frames", minimum=1, maximum=1000)
+    publish_debug: bool = option(True, "draw and publish debug/image when somebody listens", dynamic=True)
+    output_dir: str = option("out", "folder that the save services write into")
+    autostart: bool = option(True, "configure and activate without a lifecycle manager")
+
+
+@dataclass(frozen=True, slots=True)
+class PomatoConfig:
+    """All options of the engine and the node, in groups; option names are unique across groups."""
+
+    model: ModelOptions = ModelOptions()
+    window: WindowOptions = WindowOptions()
+    scene: SceneOptions = SceneOptions()
+    scale: ScaleOptions = ScaleOptions()
+    frames: FrameOptions = FrameOptions()
+    input: InputOptions = InputOptions()
+    robustness: RobustnessOptions = RobustnessOptions()
+    output: OutputOptions = OutputOptions()
+
+    def __post_init__(self) -> None:
+        """Check each value against its declared type, range and choices, and the few rules between options."""
+        for info in iter_options():
+            check_value(info, getattr(getattr(self, info.group), info.name))
+        if self.window.overlap >= self.window.window_size:
+            raise ConfigError(
+                f"overlap must be smaller than window_size {self.window.window_size}, got {self.window.overlap}"
+            )
+        if self.scene.range_min >= self.scene.range_max:
+            raise ConfigError(f"range_min {self.scene.range_min} must be below range_max {self.scene.range_max}")
+
+    def with_values(self, values: Mapping[str, Any]) -> "PomatoConfig":
+        """A copy with options replaced by flat name; an unknown name is an error that lists the known ones."""
+        known = {info.name: info for info in iter_options()}
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(f"unknown option '{name}'; known options: {', '.join(sorted(known))}")
+            groups.setdefault(known[name].group, {})[name] = value
+        return dataclasses.replace(
+            self, **{group: dataclasses.replace(getattr(self, group), **changes) for group, changes in groups.items()}
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """All options by flat name."""
+        return {info.name: getattr(getattr(self, info.group), info.name) for info in iter_options()}
+
+
+def iter_options() -> Iterator[OptionInfo]:
+    """Every option of :class:`PomatoConfig`, group by group, with its documentation."""
+    for group in dataclasses.fields(PomatoConfig):
+        group_type = group.type
+        if not isinstance(group_type, type):
+            raise TypeError(f"group {group.name} must be annotated with a class")
+        for item in dataclasses.fields(group_type):
+            yield OptionInfo(name=item.name, group=group.name, default=item.default, **item.metadata)
+
+
+def check_value(info: OptionInfo, value: Any) -> None:
+    """Raise :class:`ConfigError` if ``value`` does not suit the option."""
+    expected = type(info.default)
+    accepted = (int, float) if expected is float else (expected,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
+        raise ConfigError(f"{info.name} must be of type {expected.__name__}, got {value!r}")
+    if info.choices and value not in info.choices:
+        raise ConfigError(f"{info.name} must be one of {', '.join(info.choices)}; got {value!r}")
+    if info.minimum is not None and not value >= info.minimum:
+        raise ConfigError(f"{info.name} must be at least {info.minimum} {info.unit}".rstrip() + f", got {value!r}")
+    if info.maximum is not None and not value <= info.maximum:
+        raise ConfigError(f"{info.name} must be at most {info.maximum} {info.unit}".rstrip() + f", got {value!r}")
+
+
+def build_dataclass(cls: type, values: Mapping[str, Any], what: str) -> Any:
+    """Build a flat dataclass from parsed JSON or YAML: lists become tuples, unknown names are refused."""
+    known = {item.name for item in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{what}: unknown entries {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,0 +1,1 @@
+"""Metrics against truth, parity with the published network, and the evaluation runner."""

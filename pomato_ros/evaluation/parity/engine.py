@@ -1,0 +1,37 @@
+"""From a fixture file to its report: what it holds decides which checks it gets."""
+
+from pathlib import Path
+
+from pomato_ros.evaluation.parity.fixture import Fixture, Ledger, load_fixture
+from pomato_ros.evaluation.parity.loaders import check_loaders, loader_rows
+from pomato_ros.evaluation.parity.metrics import check_metrics, published_results
+from pomato_ros.evaluation.parity.networks import WEIGHTS, check_network
+from pomato_ros.evaluation.parity.poses import check_poses
+from pomato_ros.evaluation.parity.report import FixtureReport
+
+METRIC_PREFIXES = ("interp/", "blend/", "stitch/", "scaleshift/", "apd/", "depth/", "traj/")
+MATCHING_HEAD = WEIGHTS + "downstream_head3."  # only POMATO has one
+
+
+def check_fixture(file: Path) -> FixtureReport:
+    """Check one fixture; an array that no check knows is reported as not covered.
+
+    Raises:
+        ParityError: the fixture cannot be read, or is for a network that this package does not build.
+    """
+    fixture = load_fixture(file)
+    ledger = Ledger(fixture, results=_results(fixture))
+    if "rows" in fixture.about:
+        check_loaders(ledger)
+    if any(name.startswith(MATCHING_HEAD) for name in fixture.arrays):
+        check_network(ledger)
+    if "edges" in fixture.arrays and "pts3d_m" in fixture.arrays:
+        check_poses(ledger)
+    if any(name.startswith(METRIC_PREFIXES) for name in fixture.arrays):
+        check_metrics(ledger)
+    return ledger.report()
+
+
+def _results(fixture: Fixture) -> list[str]:
+    """Figures to check that are in the JSON alone."""
+    return [*published_results(fixture), *(loader_rows(fixture) if "rows" in fixture.about else [])]

@@ -1,0 +1,1 @@
+"""Rigid motion, cameras, alignment and pixel grids: pure functions."""

@@ -1,0 +1,152 @@
+"""Similarities and scales between point sets, with their robust forms; degenerate input is an error, never a guess."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RANK_TOLERANCE = 1e-9
+
+
+class DegenerateAlignmentError(ValueError):
+    """The points do not determine the alignment; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """``target = scale * rotation @ source + translation``."""
+
+    scale: float
+    rotation: NDArray[np.float64]  # (3, 3)
+    translation: NDArray[np.float64]  # (3,)
+
+    def apply(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Source points (..., 3) -> target frame."""
+        return self.scale * np.asarray(points, dtype=np.float64) @ self.rotation.T + self.translation
+
+    def apply_to_poses(self, source_from_camera: ArrayLike) -> NDArray[np.float64]:
+        """Poses (..., 4, 4) in the source frame -> rigid poses in the target frame: positions scaled, axes turned."""
+        poses = np.array(source_from_camera, dtype=np.float64)
+        poses[..., :3, 3] = self.apply(poses[..., :3, 3])
+        poses[..., :3, :3] = self.rotation @ poses[..., :3, :3]
+        return poses
+
+
+@dataclass(frozen=True, slots=True)
+class RobustScale:
+    """A ratio of sizes and how sure it is."""
+
+    scale: float
+    log_spread: float  # median absolute deviation of the log ratios times 1.4826, about one standard deviation
+    count: int  # ratios used
+
+
+def align_similarity(
+    source: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None, *, with_scale: bool = True
+) -> Similarity:
+    """Weighted least-squares similarity from ``source`` to ``target`` (Umeyama 1991, eq. 40-43).
+
+    Args:
+        source: (n, 3).
+        target: (n, 3), the same points in another frame.
+        weights: (n,), not negative; None weighs all alike.
+        with_scale: False forces scale 1.
+
+    Raises:
+        DegenerateAlignmentError: fewer than three points with weight, points that are not finite, or points on a line
+            or all in one place.
+    """
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
+        raise ValueError(f"expected two arrays of shape (n, 3), got {source.shape} and {target.shape}")
+    share = _shares(weights, len(source))
+    source_mean, target_mean = share @ source, share @ target
+    source_centred, target_centred = source - source_mean, target - target_mean
+    covariance = (target_centred * share[:, None]).T @ source_centred
+    _require_plane(source_centred, share, "source")
+    _require_plane(target_centred, share, "target")
+    left, singular, right = np.linalg.svd(covariance)
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
+    rotation = (left * signs) @ right
+    variance = share @ (source_centred**2).sum(axis=-1)
+    scale = float((singular * signs).sum() / variance) if with_scale else 1.0
+    return Similarity(scale=scale, rotation=rotation, translation=target_mean - scale * rotation @ source_mean)
+
+
+def align_similarity_robust(
+    source: ArrayLike,
+    target: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    with_scale: bool = True,
+    iterations: int = 20,
+) -> Similarity:
+    """:func:`align_similarity` that follows the majority: reweighted with Tukey's biweight of the residuals.
+
+    The cut-off follows the residuals' own median, starting from a least-absolute fit, so no length unit is needed.
+    Arguments and errors as there.
+    """
+    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    base = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
+    fit = align_similarity(source, target, base, with_scale=with_scale)
+    floor = 1e-12 * max(float(np.abs(target).max()), 1e-300)
+    for step in range(2 * iterations):
+        residual = np.linalg.norm(fit.apply(source) - target, axis=-1)
+        if step < iterations:
+            factor = 1.0 / np.maximum(residual, 1e-3 * np.median(residual) + floor)
+        else:
+            cut_off = 4.685 * 1.4826 * _weighted_median(residual, base) + floor
+            factor = np.clip(1 - (residual / cut_off) ** 2, 0, None) ** 2
+        fit = align_similarity(source, target, base * factor, with_scale=with_scale)
+    return fit
+
+
+def robust_scale(source: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None) -> RobustScale:
+    """The factor from ``source`` to ``target`` sizes: the weighted median of the log ratios.
+
+    Args:
+        source: (...) positive sizes, such as depths or distances of points; others are left out.
+        target: (...) the same quantities in the other unit.
+        weights: (...), not negative.
+
+    Raises:
+        DegenerateAlignmentError: no pair of positive finite values with weight is left.
+    """
+    source, target = np.ravel(np.asarray(source, np.float64)), np.ravel(np.asarray(target, np.float64))
+    weight = np.ones_like(source) if weights is None else np.ravel(np.asarray(weights, np.float64))
+    usable = np.isfinite(source) & np.isfinite(target) & (source > 0) & (target > 0) & (weight > 0)
+    if not usable.any():
+        raise DegenerateAlignmentError("no pair of positive finite sizes to compare; check masks and validity")
+    log_ratio, weight = np.log(target[usable] / source[usable]), weight[usable]
+    middle = _weighted_median(log_ratio, weight)
+    spread = 1.4826 * _weighted_median(np.abs(log_ratio - middle), weight)
+    return RobustScale(scale=float(np.exp(middle)), log_spread=spread, count=int(usable.sum()))
+
+
+def _shares(weights: ArrayLike | None, count: int) -> NDArray[np.float64]:
+    """Weights divided by their sum; at least three must be positive."""
+    share = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != (count,) or not np.all(share >= 0):
+        raise ValueError(f"expected {count} weights that are not negative, got shape {share.shape}")
+    positive = int((share > 0).sum())
+    if positive < 3:
+        raise DegenerateAlignmentError(f"a similarity needs at least three points with weight, got {positive}")
+    return share / share.sum()
+
+
+def _require_plane(centred: NDArray[np.float64], share: NDArray[np.float64], what: str) -> None:
+    """Raise unless the weighted points span at least a plane."""
+    if not np.isfinite(centred).all():
+        raise DegenerateAlignmentError(f"{what} points must be finite; leave out invalid ones first")
+    variances = np.linalg.eigvalsh((centred * share[:, None]).T @ centred)
+    if not variances[1] > RANK_TOLERANCE * variances[2]:
+        raise DegenerateAlignmentError(
+            f"{what} points lie on one line or in one place; their rotation is not determined"
+        )
+
+
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Smallest value at which half of the weight is reached."""
+    order = np.argsort(values)
+    cumulated = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])

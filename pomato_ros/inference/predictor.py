@@ -1,0 +1,105 @@
+"""Owns the network, its device and its precision: Window -> WindowPrediction."""
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pomato_ros.config import ConfigError, ModelOptions
+from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
+from pomato_ros.model.wiring import predict_window
+from pomato_ros.structures import PairPrediction, Window, WindowPrediction
+
+LOGGER = logging.getLogger(__name__)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Predictor:
+    """Evaluates whole windows, every frame anew: the slow twin that faster paths must match."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
+        """``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32)."""
+        self.checkpoint = checkpoint
+        self.device = device
+        self.precision = precision
+        self._network = checkpoint.network.to(device)
+
+    @classmethod
+    def from_options(cls, options: ModelOptions) -> "Predictor":
+        """Load the weights that ``options`` name.
+
+        Raises:
+            CheckpointError: the weights cannot be used.
+            ConfigError: the device or precision is not there.
+        """
+        if options.num_threads or not torch.cuda.is_available():
+            torch.set_num_threads(options.num_threads or os.cpu_count() or 1)
+        device = choose_device(options.device)
+        precision = choose_precision(options.precision, device)
+        path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
+        return cls(load_checkpoint(path, options.checkpoint_sha256), device, precision)
+
+    @torch.inference_mode()
+    def predict(self, window: Window) -> WindowPrediction:
+        """Both pair orders of ``window`` against its key frame; results in fp32 on the CPU."""
+        images = torch.stack([frame.image for frame in window.frames]).to(self.device)
+        with self._autocast():
+            prediction = predict_window(self._network, images, window.key)
+        return WindowPrediction(prediction.key, to_cpu(prediction.from_key), to_cpu(prediction.to_key))
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the model for logs and diagnostics."""
+        return {
+            "checkpoint": str(self.checkpoint.path),
+            "sha256": self.checkpoint.sha256,
+            "parameters": sum(parameter.numel() for parameter in self._network.parameters()),
+            "temporal_length": self.checkpoint.network.config.temporal_length,
+            "image_size_px": self.checkpoint.image_size_px,
+            "device": str(self.device),
+            "precision": self.precision,
+        }
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.precision])
+
+
+def to_cpu(prediction: PairPrediction) -> PairPrediction:
+    """Copy a prediction to the CPU in fp32."""
+    return PairPrediction(
+        prediction.points_1.float().cpu(),
+        prediction.conf_1.float().cpu(),
+        prediction.points_2.float().cpu(),
+        prediction.conf_2.float().cpu(),
+        prediction.points_match.float().cpu(),
+        prediction.conf_match.float().cpu(),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device to run on; ``auto`` takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'")
+    seen = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= seen:
+        raise ConfigError(f"device '{name}' was asked for but torch sees {seen} of this kind; use device auto or cpu")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision to run in; ``auto`` takes bf16 where the processor computes in it, else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"

@@ -1,0 +1,52 @@
+"""The rolling window: which frames the network sees together, and which of them is the key."""
+
+from pomato_ros.structures import ModelFrame, Window
+
+
+class RollingWindow:
+    """Collects frames; every push gives the window to evaluate now.
+
+    ``anchored``: the key is the first frame. A window that is full when the next frame comes starts over from its last
+    ``overlap`` frames, so the key changes every ``size - overlap`` frames (12 and 4: every 8).
+    ``rolling``: the key is the newest frame and the oldest leaves.
+    """
+
+    def __init__(self, size: int, overlap: int, mode: str) -> None:
+        """Options as in :class:`pomato_ros.config.WindowOptions`."""
+        self._size, self._overlap, self._mode = size, overlap, mode
+        self._frames: list[ModelFrame] = []
+
+    def __len__(self) -> int:
+        """Frames held."""
+        return len(self._frames)
+
+    def push(self, frame: ModelFrame) -> Window:
+        """Add the newest frame.
+
+        Raises:
+            ValueError: the frame is not newer than the last one, or of another size; clear the window first.
+        """
+        if self._frames:
+            self._check_follows(frame)
+        if len(self._frames) == self._size:
+            kept = self._overlap if self._mode == "anchored" else self._size - 1
+            self._frames = self._frames[-kept:]
+        self._frames.append(frame)
+        return Window(tuple(self._frames), key=0 if self._mode == "anchored" else len(self._frames) - 1)
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self._frames = []
+
+    def _check_follows(self, frame: ModelFrame) -> None:
+        last = self._frames[-1]
+        if frame.stamp_ns <= last.stamp_ns:
+            raise ValueError(
+                f"expected a frame after {last.stamp_ns} ns, got one at {frame.stamp_ns} ns; clear the window when "
+                "time jumps back"
+            )
+        if frame.image.shape != last.image.shape:
+            raise ValueError(
+                f"expected an image of shape {tuple(last.image.shape)}, got {tuple(frame.image.shape)}; clear the "
+                "window when the size changes"
+            )

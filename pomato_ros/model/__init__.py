@@ -1,0 +1,1 @@
+"""The POMATO network: tensors in, tensors out, no state between calls."""

@@ -1,0 +1,170 @@
+"""Dense prediction head: decoder tokens of one view -> pointmap and confidence, with optional motion modules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pomato_ros.config import NetworkConfig
+from pomato_ros.model.temporal import MotionModule
+
+
+@dataclass(frozen=True, slots=True)
+class FusedFeatures:
+    """What is left to do per frame after the last motion module: rows can be picked freely."""
+
+    path_3: Tensor  # (b, f, h/8, w/8), output of the third fusion
+    layer_2: Tensor  # (b, f, h/8, w/8)
+    layer_1: Tensor  # (b, f, h/4, w/4)
+
+    def rows(self, index: Tensor | slice) -> "FusedFeatures":
+        """The features of some frames only."""
+        return FusedFeatures(self.path_3[index], self.layer_2[index], self.layer_1[index])
+
+
+def upsample_twice(x: Tensor) -> Tensor:
+    """Bilinear, corners aligned."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+class ResidualUnit(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, plus the input."""
+
+    def __init__(self, dim: int) -> None:
+        """``dim`` channels."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> same."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class Fusion(nn.Module):
+    """Merge a coarser path with a finer layer and double the resolution."""
+
+    def __init__(self, dim: int) -> None:
+        """``dim`` channels."""
+        super().__init__()
+        self.out_conv = nn.Conv2d(dim, dim, 1)
+        self.resConfUnit1 = ResidualUnit(dim)
+        self.resConfUnit2 = ResidualUnit(dim)
+
+    def forward(self, path: Tensor, layer: Tensor | None = None) -> Tensor:
+        """``path`` (b, c, h, w) and ``layer`` of the same size -> (b, c, 2h, 2w)."""
+        if layer is not None:
+            path = path + self.resConfUnit1(layer)
+        return self.out_conv(upsample_twice(self.resConfUnit2(path)))
+
+
+class Scratch(nn.Module):
+    """Projection of the four layers to one width, and the four fusions."""
+
+    def __init__(self, layer_dims: Sequence[int], dim: int) -> None:
+        """``layer_dims`` of the four layers, finest first."""
+        super().__init__()
+        for number, layer_dim in enumerate(layer_dims, start=1):
+            self.add_module(f"layer{number}_rn", nn.Conv2d(layer_dim, dim, 3, padding=1, bias=False))
+        # official checkpoints store these four weights under a second name too
+        self.layer_rn = nn.ModuleList([self.get_submodule(f"layer{number}_rn") for number in range(1, 5)])
+        self.refinenet1 = Fusion(dim)
+        self.refinenet2 = Fusion(dim)
+        self.refinenet3 = Fusion(dim)
+        self.refinenet4 = Fusion(dim)
+
+
+class DptNetwork(nn.Module):
+    """The head's layers. Hooks, motion modules and sizes as in section 2 and 3 of the paper's supplement."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Build for the trunk and head sizes of ``config``."""
+        super().__init__()
+        dims, dim, last = config.dpt_layer_dims, config.dpt_feature_dim, config.dpt_last_dim
+        enc, dec, depth = config.enc_embed_dim, config.dec_embed_dim, config.dec_depth
+        self.hooks = (0, depth // 2, 3 * depth // 4, depth)
+        self.act_postprocess = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(enc, dims[0], 1), nn.ConvTranspose2d(dims[0], dims[0], 4, stride=4)),
+                nn.Sequential(nn.Conv2d(dec, dims[1], 1), nn.ConvTranspose2d(dims[1], dims[1], 2, stride=2)),
+                nn.Sequential(nn.Conv2d(dec, dims[2], 1)),
+                nn.Sequential(nn.Conv2d(dec, dims[3], 1), nn.Conv2d(dims[3], dims[3], 3, stride=2, padding=1)),
+            ]
+        )
+        self.scratch = Scratch(dims, dim)
+        self.head = nn.Sequential(
+            nn.Conv2d(dim, dim // 2, 3, padding=1),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+            nn.Conv2d(dim // 2, last, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(last, 4, 1),
+        )
+        if config.temporal_length:
+            self.motion_modules = nn.ModuleList(
+                [
+                    MotionModule(width, config.temporal_num_heads, config.temporal_length, config.group_norm_groups)
+                    for width in (dec, dec, dim, dim)
+                ]
+            )
+
+    @property
+    def is_temporal(self) -> bool:
+        """Whether frames of a window see each other."""
+        return hasattr(self, "motion_modules")
+
+    def over_time(self, number: int, x: Tensor, frames: int) -> Tensor:
+        """Motion module ``number``, or nothing in a pairwise network or where ``frames`` is 0."""
+        return self.motion_modules[number](x, frames) if self.is_temporal and frames else x
+
+    def fuse(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> FusedFeatures:
+        """Everything up to the last motion module.
+
+        ``tokens``: the decoder's list (index 0 = encoder output), each (b * frames, n, c), n = rows * columns of
+        ``grid_hw``. The first motion module reads the deepest hook, the second the one before it.
+        """
+        maps = [tokens[hook].transpose(1, 2).unflatten(-1, grid_hw) for hook in self.hooks]
+        maps[3] = self.over_time(0, maps[3], frames)
+        maps[2] = self.over_time(1, maps[2], frames)
+        layers = [
+            project(postprocess(x))
+            for project, postprocess, x in zip(self.scratch.layer_rn, self.act_postprocess, maps, strict=True)
+        ]
+        path_4 = self.scratch.refinenet4(layers[3])[..., : layers[2].shape[-2], : layers[2].shape[-1]]
+        path_4 = self.over_time(2, path_4, frames)
+        path_3 = self.over_time(3, self.scratch.refinenet3(path_4, layers[2]), frames)
+        return FusedFeatures(path_3=path_3, layer_2=layers[1], layer_1=layers[0])
+
+    def finish(self, fused: FusedFeatures) -> Tensor:
+        """The per-frame rest: -> raw output (b, 4, h, w)."""
+        path_2 = self.scratch.refinenet2(fused.path_3, fused.layer_2)
+        return self.head(self.scratch.refinenet1(path_2, fused.layer_1))
+
+    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> Tensor:
+        """Decoder's token list -> raw output (b * frames, 4, h, w)."""
+        return self.finish(self.fuse(tokens, grid_hw, frames))
+
+
+class PointmapHead(nn.Module):
+    """A :class:`DptNetwork` under the name that official checkpoints give it."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Build for ``config``."""
+        super().__init__()
+        self.dpt = DptNetwork(config)
+
+    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> tuple[Tensor, Tensor]:
+        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w)."""
+        return activate(self.dpt(tokens, grid_hw, frames))
+
+
+def activate(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw output (b, 4, h, w) -> points ``v / |v| * (exp(|v|) - 1)`` (b, h, w, 3), confidence ``1 + exp(c)`` > 1.
+
+    Computed in fp32 whatever the network's precision.
+    """
+    raw = raw.float().permute(0, 2, 3, 1)
+    vector, logit = raw[..., :3], raw[..., 3]
+    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return vector / length.clamp(min=1e-8) * torch.expm1(length), 1 + logit.exp()

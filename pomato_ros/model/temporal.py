@@ -1,0 +1,139 @@
+"""Motion modules: attention along the window's time axis, one location at a time."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pomato_ros.model.attention import merge_heads, split_heads
+
+LAYER_NORM_EPS = 1e-5
+GROUP_NORM_EPS = 1e-6
+
+
+def sinusoid_table(length: int, dim: int) -> Tensor:
+    """(length, dim): ``[t, 2k] = sin(t * 10000 ** (-2k / dim))`` and ``[t, 2k + 1]`` the cosine of the same."""
+    frequency = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10000.0) / dim))
+    angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
+
+
+class SlotEncoding(nn.Module):
+    """Holds the fixed encoding of the slots of a window; stored in official checkpoints, never trained."""
+
+    pe: Tensor
+
+    def __init__(self, length: int, dim: int) -> None:
+        """Encodings of ``length`` slots."""
+        super().__init__()
+        self.register_buffer("pe", sinusoid_table(length, dim)[None])
+
+
+class TimeAttention(nn.Module):
+    """Self-attention over time; the slot encoding enters queries, keys and values alike."""
+
+    def __init__(self, dim: int, heads: int, length: int) -> None:
+        """``dim`` channels split over ``heads``, windows of at most ``length`` frames."""
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.pos_encoder = SlotEncoding(length, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(locations, t, c) -> (locations, t, c)."""
+        x = x + self.pos_encoder.pe[:, : x.shape[1]].to(x.dtype)
+        q, k, v = (split_heads(layer(x), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
+        return self.to_out[0](merge_heads(F.scaled_dot_product_attention(q, k, v)))
+
+
+class GatedProjection(nn.Module):
+    """Linear to twice the size, one half gating the other through an exact GELU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        """``dim`` in, ``hidden`` out."""
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> (..., hidden)."""
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class GatedFeedForward(nn.Module):
+    """Gated projection to four times the size and back."""
+
+    def __init__(self, dim: int) -> None:
+        """``dim`` channels."""
+        super().__init__()
+        self.net = nn.ModuleList([GatedProjection(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., c) -> (..., c)."""
+        return self.net[2](self.net[0](x))
+
+
+class TemporalBlock(nn.Module):
+    """Two attentions over time and one gated feed-forward, pre-norm."""
+
+    def __init__(self, dim: int, heads: int, length: int) -> None:
+        """Sizes as in :class:`TimeAttention`."""
+        super().__init__()
+        self.attention_blocks = nn.ModuleList([TimeAttention(dim, heads, length) for _ in range(2)])
+        self.norms = nn.ModuleList([nn.LayerNorm(dim, eps=LAYER_NORM_EPS) for _ in range(2)])
+        self.ff = GatedFeedForward(dim)
+        self.ff_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(locations, t, c) -> (locations, t, c)."""
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            x = x + attention(norm(x))
+        return x + self.ff(self.ff_norm(x))
+
+
+class TemporalTransformer(nn.Module):
+    """Per-frame group norm, projection in, one block over time, projection out, residual."""
+
+    def __init__(self, dim: int, heads: int, length: int, groups: int) -> None:
+        """Sizes as in :class:`TimeAttention`; ``groups`` of the group norm."""
+        super().__init__()
+        self.length = length
+        self.norm = nn.GroupNorm(groups, dim, eps=GROUP_NORM_EPS)
+        self.proj_in = nn.Linear(dim, dim)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(dim, heads, length)])
+        self.proj_out = nn.Linear(dim, dim)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """(b * frames, c, h, w) -> same; statistics of the norm per frame, attention over ``frames``."""
+        rows, _, height, width = x.shape
+        if frames > self.length or rows % frames:
+            raise ValueError(
+                f"expected rows of a multiple of {frames} frames and at most {self.length} frames a window, got {rows} "
+                "rows; use a shorter window or weights with a longer temporal_length"
+            )
+        # contiguous: torch crashes in the backward of a channels-last group norm whose input needs no gradient
+        tokens = self.proj_in(self.norm(x.contiguous()).permute(0, 2, 3, 1))  # (b * t, h, w, c)
+        tokens = tokens.unflatten(0, (-1, frames)).flatten(2, 3).transpose(1, 2).flatten(0, 1)  # (b * h * w, t, c)
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        tokens = self.proj_out(tokens).unflatten(0, (rows // frames, height * width)).transpose(1, 2)
+        return x + tokens.reshape(rows, height, width, -1).permute(0, 3, 1, 2)
+
+
+class MotionModule(nn.Module):
+    """A :class:`TemporalTransformer` under the name that official checkpoints give it."""
+
+    def __init__(self, dim: int, heads: int, length: int, groups: int) -> None:
+        """Sizes as in :class:`TemporalTransformer`."""
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(dim, heads, length, groups)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """(b * frames, c, h, w) -> same."""
+        return self.temporal_transformer(x, frames)

@@ -1,0 +1,306 @@
+"""The node's health as DiagnosticStatus messages with fixed keys (REP-107 names: ``node: component``)."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
+from pomato_ros.structures import TrackingState
+
+SILENCE_S = 5.0
+DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable")
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+Values = Mapping[str, Any]
+
+DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
+    "input": (
+        "image_topic",
+        "image_publishers",
+        "frames_in",
+        "frames_passed_over",
+        "frames_dropped",
+        "dropped_undecodable",
+        "dropped_repeated",
+        "dropped_late",
+        "dropped_no_camera_info",
+        "dropped_unusable",
+        "last_drop",
+        "rate_hz",
+        "seconds_since_frame",
+        "encoding",
+        "image_size",
+        "frame_id",
+        "camera_info",
+        "camera_info_refused",
+        "camera_info_error",
+        "time_jumps",
+        "size_changes",
+        "paused",
+        "incompatible_qos",
+    ),
+    "window": ("frames", "window_size", "mode", "resets"),
+    "inference": (
+        "steps",
+        "rate_hz",
+        "step_ms_p50",
+        "step_ms_p95",
+        "preprocess_ms",
+        "model_ms",
+        "scene_ms",
+        "errors",
+        "last_error",
+        "out_of_memory",
+    ),
+    "output": (
+        "topics",
+        "messages_ms",
+        "latency_ms",
+        "latency_ms_p50",
+        "latency_ms_p95",
+        "age_ms",
+        "tf_sent",
+        "tf_refused",
+    ),
+    "tracking": (
+        "state",
+        "inlier_ratio",
+        "position",
+        "tracks",
+        "moving_share",
+        "odom_frame",
+        "base_frame",
+        "mount",
+        "mount_assumed",
+        "other_odometry",
+    ),
+    "scale": ("source", "metres_per_unit", "metric", "focal_px", "focal_from"),
+    "model": (
+        "lifecycle",
+        "checkpoint",
+        "sha256",
+        "parameters",
+        "temporal_length",
+        "image_size_px",
+        "device",
+        "precision",
+    ),
+}
+
+
+def build_statuses(node_name: str, status: NodeStatus, config: PomatoConfig) -> list[DiagnosticStatus]:
+    """One status for each component, in the order of :data:`DIAGNOSTIC_KEYS`."""
+    parts = {
+        "input": input_part(status),
+        "window": window_part(status, config),
+        "inference": inference_part(status.engine),
+        "output": output_part(status),
+        "tracking": tracking_part(status, config),
+        "scale": scale_part(status, config),
+        "model": model_part(status),
+    }
+    return [diagnostic_status(node_name, component, *parts[component]) for component in DIAGNOSTIC_KEYS]
+
+
+def diagnostic_status(node_name: str, component: str, level: bytes, message: str, values: Values) -> DiagnosticStatus:
+    """One message; every key of the component is there, in order, unknown values empty."""
+    return DiagnosticStatus(
+        level=level,
+        name=f"{node_name}: {component}",
+        message=message,
+        hardware_id=node_name,
+        values=[KeyValue(key=key, value=value_text(values[key])) for key in DIAGNOSTIC_KEYS[component]],
+    )
+
+
+def value_text(value: Any) -> str:
+    """A value as diagnostics show it."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def input_part(status: NodeStatus) -> tuple[bytes, str, Values]:
+    """What comes in, and if nothing does, which topic is silent."""
+    came = status.input
+    values = {
+        "image_topic": came.image_topic,
+        "image_publishers": came.image_publishers,
+        "frames_in": came.frames_in,
+        "frames_passed_over": came.frames_passed_over,
+        "frames_dropped": came.drops.total(),
+        **{f"dropped_{kind}": came.drops[kind] for kind in DROP_KINDS},
+        "last_drop": came.last_drop,
+        "rate_hz": came.rate.rate_hz(),
+        "seconds_since_frame": came.rate.seconds_since(),
+        "encoding": came.encoding,
+        "image_size": came.image_size,
+        "frame_id": came.frame_id,
+        "camera_info": came.camera,
+        "camera_info_refused": came.camera_info_refused,
+        "camera_info_error": came.camera_info_error,
+        "time_jumps": came.time_jumps,
+        "size_changes": came.size_changes,
+        "paused": came.paused,
+        "incompatible_qos": "; ".join(came.qos_conflicts.values()),
+    }
+    return (*input_verdict(status, came), values)
+
+
+def input_verdict(status: NodeStatus, came: InputStatus) -> tuple[bytes, str]:
+    """Level and message of the input."""
+    if status.active_since_s is None:
+        return OK, f"not subscribed while {status.lifecycle}"
+    if came.paused:
+        return WARN, "paused by ~/set_paused"
+    silent_s = came.rate.seconds_since()
+    silent_s = time.monotonic() - status.active_since_s if silent_s is None else silent_s
+    if silent_s > SILENCE_S:
+        return ERROR, silence_message(came, silent_s)
+    if came.drop_is_news:
+        return WARN, f"frame dropped: {came.last_drop}"
+    if came.camera_info_error:
+        return WARN, came.camera_info_error
+    if came.qos_conflicts:
+        return WARN, next(iter(came.qos_conflicts.values()))
+    if came.frames_in == 0:
+        return WARN, f"waiting for the first image on '{came.image_topic}'"
+    return OK, f"{came.rate.rate_hz():.1f} Hz, {came.camera}"
+
+
+def silence_message(came: InputStatus, silent_s: float) -> str:
+    """Which topic is silent, for how long, and what may be wrong."""
+    if came.image_publishers == 0:
+        advice = "nobody publishes it; remap the image topic or start the camera"
+    elif came.frames_in == 0:
+        advice = "none arrived; compare the quality of service of both ends, and ROS_DOMAIN_ID"
+    else:
+        advice = "the source stopped"
+    return (
+        f"no image on '{came.image_topic}' for {silent_s:.0f} s ({came.frames_in} so far, "
+        f"{came.image_publishers} publishers): {advice}"
+    )
+
+
+def window_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
+    """How full the window is."""
+    frames, size = status.scene.frames_in_window, config.window.window_size
+    values = {"frames": frames, "window_size": size, "mode": config.window.mode, "resets": status.engine.resets}
+    if status.scene.state == TrackingState.WARMING.value:
+        return WARN, f"warming up {frames}/{size}", values
+    return OK, f"{frames}/{size} frames", values
+
+
+def inference_part(engine: EngineStatus) -> tuple[bytes, str, Values]:
+    """What the engine did and how long it took."""
+    stage_ms = {
+        stage: engine.stages[stage].percentile_ms(50) if stage in engine.stages else None
+        for stage in ("preprocess", "model", "scene")
+    }
+    values = {
+        "steps": engine.steps,
+        "rate_hz": engine.rate.rate_hz(),
+        "step_ms_p50": engine.step.percentile_ms(50),
+        "step_ms_p95": engine.step.percentile_ms(95),
+        **{f"{stage}_ms": milliseconds for stage, milliseconds in stage_ms.items()},
+        "errors": engine.errors,
+        "last_error": engine.last_error,
+        "out_of_memory": engine.out_of_memory,
+    }
+    if engine.error_is_news:
+        return ERROR, f"step failed: {engine.last_error}", values
+    return OK, f"{engine.steps} steps, {engine.rate.rate_hz():.2f} Hz", values
+
+
+def output_part(status: NodeStatus) -> tuple[bytes, str, Values]:
+    """What went out and how late it was."""
+    output = status.output
+    values = {
+        "topics": " ".join(output.topics_with_subscribers),
+        "messages_ms": output.messages.percentile_ms(50),
+        "latency_ms": output.latency.last_ms(),
+        "latency_ms_p50": output.latency.percentile_ms(50),
+        "latency_ms_p95": output.latency.percentile_ms(95),
+        "age_ms": output.age_ms,
+        "tf_sent": output.tf_sent,
+        "tf_refused": output.tf_refused,
+    }
+    if not output.tf_available:
+        return WARN, "tf2_msgs is not installed: no TF is sent or heard; install ros-<distro>-tf2-msgs", values
+    latency = output.latency.percentile_ms(50)
+    message = (
+        "nothing sent yet" if latency is None else f"{len(output.topics_with_subscribers)} topics, {latency:.0f} ms"
+    )
+    return OK, message, values
+
+
+def tracking_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
+    """Where the camera is, and whether to believe it."""
+    scene, mount = status.scene, status.mount
+    position = "" if scene.position_odom is None else " ".join(f"{value:.3f}" for value in scene.position_odom)
+    values = {
+        "state": scene.state,
+        "inlier_ratio": scene.inlier_ratio,
+        "position": position,
+        "tracks": scene.tracks,
+        "moving_share": scene.moving_share,
+        "odom_frame": config.frames.odom_frame,
+        "base_frame": config.frames.base_frame,
+        "mount": mount.source,
+        "mount_assumed": mount.assumed,
+        "other_odometry": mount.other_odometry,
+    }
+    return (*tracking_verdict(status, config), values)
+
+
+def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str]:
+    """Level and message of the tracking."""
+    silent_s = status.input.rate.seconds_since()
+    if status.active_since_s is not None and silent_s is not None and silent_s > config.robustness.lost_after_s:
+        return ERROR, f"lost: no frame for {silent_s:.1f} s"
+    if status.scene.state == TrackingState.LOST.value:
+        return ERROR, "lost: no TF is sent, odometry's covariance says unknown"
+    if status.mount.other_odometry:
+        return WARN, status.mount.other_odometry
+    if status.mount.warning:
+        return WARN, status.mount.warning
+    return OK, status.scene.state or "no step yet"
+
+
+def scale_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
+    """Where metres come from; metric only as far as the user gave the scale."""
+    scene, source = status.scene, config.scale.scale_source
+    metric = "user-given" if source == "fixed" else "no"
+    focal_from = {None: "", True: "camera_info", False: "estimated"}[scene.intrinsics_known]
+    values = {
+        "source": source,
+        "metres_per_unit": scene.metres_per_unit,
+        "metric": metric,
+        "focal_px": scene.focal_px,
+        "focal_from": focal_from,
+    }
+    return OK, f"scale from {source}, metric: {metric}", values
+
+
+def model_part(status: NodeStatus) -> tuple[bytes, str, Values]:
+    """Which weights run where."""
+    facts = status.engine.model
+    keys = DIAGNOSTIC_KEYS["model"][1:]
+    values = {"lifecycle": status.lifecycle, **{key: facts.get(key) for key in keys}}
+    if status.engine.model_error:
+        return ERROR, status.engine.model_error, values
+    if not facts:
+        return STALE, f"no model loaded ({status.lifecycle})", values
+    return OK, f"{Path(str(facts['checkpoint'])).name} on {facts['device']} in {facts['precision']}", values

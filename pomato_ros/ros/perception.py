@@ -1,0 +1,276 @@
+"""From an image message to everything one step says about it; knows messages, but neither node nor topics.
+
+The worker owns one :class:`Perception`. It decodes, calibrates, steps the engine and places the result in ``odom``.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.conversions.camera_info import calibration_from_camera_info, camera_info_key
+from pomato_ros.ros.conversions.image_decoding import decode_compressed_image, decode_image
+from pomato_ros.ros.conversions.input_error import InputError
+from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
+from pomato_ros.ros.frames import OdometryFrames, OdometryState
+from pomato_ros.ros.intake import Arrival, StampMonitor, StampVerdict
+from pomato_ros.ros.rectify import Rectifier
+from pomato_ros.ros.status import Durations, NodeStatus
+from pomato_ros.ros.transforms import Mount
+from pomato_ros.structures import Frame, PoseArray, SceneEstimate
+
+LOG = logging.getLogger(__name__)
+UNDECODABLE, REPEATED, LATE = "undecodable", "repeated", "late"
+UNCALIBRATED, UNUSABLE = "no_camera_info", "unusable"
+
+
+class Engine(Protocol):
+    """What the node needs of the engine."""
+
+    def step(self, frame: Frame) -> SceneEstimate | None:
+        """Take one frame; what can be said about it, or None if it only joined the window."""
+
+    def reset(self) -> None:
+        """Forget window, tracks, pose and scale; the model stays."""
+
+    def update_config(self, config: PomatoConfig) -> None:
+        """Use new values of the dynamic options from the next step on."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step, placed in the odometry frame."""
+
+    scene: SceneEstimate
+    camera_frame: str
+    odometry: OdometryState
+    odom_from_world: PoseArray  # (4, 4)
+    received_ns: int  # steady clock
+    epoch: int  # rises whenever window, pose and tracks were cleared: nothing may be carried over
+    timeline: int  # rises whenever time jumped: stamps may be older than before
+
+
+class Perception:
+    """Owns the engine and all that must be cleared together when time jumps."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: PomatoConfig,
+        status: NodeStatus,
+        find_mount: Callable[[str], Mount],
+        forget_transforms: Callable[[], None],
+    ) -> None:
+        """``find_mount`` tells how the camera of a given frame sits on the base; it may wait.
+
+        ``forget_transforms`` is called when the images' stamps jumped back.
+        """
+        self._engine = engine
+        self._config = config
+        self._status = status
+        self._find_mount = find_mount
+        self._forget_transforms = forget_transforms
+        self._stamps = StampMonitor()
+        self._frames: OdometryFrames | None = None
+        self._mount_assumed = False
+        self._newest_ns: int | None = None  # stamp of the newest frame that the engine was given
+        self._camera_frame = ""
+        self._camera_key: object = None
+        self._rectifier: Rectifier | None = None
+        self._logged_drop = ""
+        self._epoch = 0
+        self._timeline = 0
+
+    def change_config(self, config: PomatoConfig) -> None:
+        """Use new values of dynamic options from the next frame on."""
+        self._config = config
+        self._engine.update_config(config)
+
+    def jump_in_time(self) -> None:
+        """Start over on a clock that may show any time."""
+        self._stamps.forget()
+        self._timeline += 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget window, tracks, pose and scale; the model stays."""
+        self._engine.reset()
+        self._frames = None
+        self._newest_ns = None
+        self._status.engine.resets += 1
+        self._epoch += 1
+
+    def process(self, arrival: Arrival, camera_info: CameraInfo | None) -> StepResult | None:
+        """One step; None if the frame was dropped (counted, with the reason) or only joined the window."""
+        message = arrival.message
+        stamp_ns = stamp_ns_from_time(message.header.stamp)
+        if not self._accept_stamp(stamp_ns):
+            return None
+        try:
+            image_rgb = self._decode(message)
+        except InputError as error:
+            self._drop(UNDECODABLE, str(error))
+            return None
+        self._watch_frame_id(message.header.frame_id)
+        if not self._calibrate(camera_info, (image_rgb.shape[1], image_rgb.shape[0])):
+            return None
+        self._watch_gap(stamp_ns, arrival)
+        frames = self._odometry_frames()
+        scene = self._step(self._frame(stamp_ns, image_rgb))
+        if scene is None:
+            return None
+        odometry = frames.update(scene.stamp_ns, scene.world_from_camera, scene.pose_covariance)
+        return StepResult(
+            scene=scene,
+            camera_frame=self._camera_frame,
+            odometry=odometry,
+            odom_from_world=frames.odom_from_world,
+            received_ns=arrival.received_ns,
+            epoch=self._epoch,
+            timeline=self._timeline,
+        )
+
+    def _accept_stamp(self, stamp_ns: int) -> bool:
+        verdict = self._stamps.judge(stamp_ns)
+        if verdict is StampVerdict.JUMP:
+            LOG.warning("image stamps jumped back to %d ns: clearing window, tracks, pose and scale", stamp_ns)
+            self._status.input.time_jumps += 1
+            self._forget_transforms()
+            self.jump_in_time()
+            self._stamps.judge(stamp_ns)
+            return True
+        if verdict is StampVerdict.NEW:
+            return True
+        kind = REPEATED if verdict is StampVerdict.REPEATED else LATE
+        self._drop(kind, f"image stamp {stamp_ns} ns: expected newer than the last frame's, {verdict.value}")
+        return False
+
+    def _decode(self, message: Any) -> np.ndarray:
+        max_pixels = self._config.input.max_pixels
+        if isinstance(message, CompressedImage):
+            self._status.input.encoding = message.format
+            return decode_compressed_image(message, max_pixels)
+        self._status.input.encoding = message.encoding
+        return decode_image(message, max_pixels)
+
+    def _calibrate(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> bool:
+        """Bring the rectifier up to date; False if the frame must wait for a calibration."""
+        key = (image_wh, None if camera_info is None else camera_info_key(camera_info))
+        if key != self._camera_key:
+            self._change_camera(camera_info, image_wh)
+            self._camera_key = key
+        if self._rectifier is None and self._config.input.require_camera_info:
+            topic = self._status.input.camera_info_topic
+            self._drop(UNCALIBRATED, f"require_camera_info is set, but '{topic}' gave no calibration")
+            return False
+        return True
+
+    def _change_camera(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> None:
+        """Another image size or calibration: rebuild the intrinsics, start a new window from the last pose."""
+        size = f"{image_wh[0]}x{image_wh[1]}"
+        if self._camera_key is not None:
+            LOG.warning("image size or camera_info changed (now %s): starting a new window", size)
+            self._status.input.size_changes += size != self._status.input.image_size
+            self._start_new_window()
+        self._status.input.image_size = size
+        self._rectifier = self._make_rectifier(camera_info, image_wh)
+
+    def _start_new_window(self) -> None:
+        self._engine.reset()
+        self._status.engine.resets += 1
+        if self._frames is not None:
+            self._frames.continue_from_last()
+
+    def _make_rectifier(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> Rectifier | None:
+        status = self._status.input
+        status.camera_info_error = ""
+        if camera_info is None:
+            status.camera = "no camera_info: focal length estimated"
+            return None
+        try:
+            calibration = calibration_from_camera_info(camera_info, image_wh)
+        except InputError as error:
+            LOG.warning("camera_info refused: %s", error)
+            status.camera, status.camera_info_error = "camera_info refused: focal length estimated", str(error)
+            status.camera_info_refused += 1
+            return None
+        if calibration is None:
+            status.camera = "uncalibrated (camera_info K[0] == 0): focal length estimated"
+            return None
+        rectifying = self._config.input.rectify and bool(calibration.distortion)
+        status.camera = "calibrated, distortion removed" if rectifying else "calibrated"
+        return Rectifier(calibration, remove_distortion=self._config.input.rectify)
+
+    def _frame(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
+        if self._rectifier is None:
+            return Frame(stamp_ns, image_rgb)
+        return Frame(stamp_ns, self._rectifier.rectify(image_rgb), self._rectifier.intrinsics)
+
+    def _watch_frame_id(self, camera_frame: str) -> None:
+        """Another frame is another camera: nothing of the last one's may be mixed with it."""
+        if self._frames is not None and camera_frame != self._camera_frame:
+            LOG.warning("image frame_id changed from '%s' to '%s': starting over", self._camera_frame, camera_frame)
+            self.reset()
+        self._camera_frame = self._status.input.frame_id = camera_frame
+
+    def _watch_gap(self, stamp_ns: int, arrival: Arrival) -> None:
+        """After a long silence the old window says nothing of the new frame: go on from the last pose.
+
+        A step that takes long leaves gaps too, but then frames were passed over.
+        """
+        gap_s = 0.0 if self._newest_ns is None else (stamp_ns - self._newest_ns) * 1e-9
+        if not arrival.after_passed_over and gap_s > self._config.robustness.lost_after_s:
+            LOG.warning("no frame for %.1f s: starting a new window", gap_s)
+            self._start_new_window()
+        self._newest_ns = stamp_ns
+
+    def _odometry_frames(self) -> OdometryFrames:
+        """Where the camera and odom are; an assumed mount gives way to one from TF until the first pose is out."""
+        if self._frames is None or (self._mount_assumed and not self._frames.has_pose):
+            mount = self._find_mount(self._camera_frame)
+            self._frames = OdometryFrames(mount.base_from_optical)
+            self._mount_assumed = mount.assumed
+        return self._frames
+
+    def _drop(self, kind: str, reason: str) -> None:
+        """Count a frame that cannot be used; log the first of its kind."""
+        self._status.input.drop(kind, reason)
+        if kind != self._logged_drop:
+            LOG.warning("frame dropped (%s; further ones of this kind are only counted): %s", kind, reason)
+            self._logged_drop = kind
+
+    def _fail(self, error: Exception, stamp_ns: int) -> None:
+        """Count a step that failed; log it when it fails in a new way."""
+        status = self._status.engine
+        if str(error) != status.last_error:
+            LOG.error("step failed on the frame of %d ns", stamp_ns, exc_info=error)
+        status.errors += 1
+        status.out_of_memory += "out of memory" in str(error)
+        status.last_error, status.error_is_news = str(error), True
+
+    def _step(self, frame: Frame) -> SceneEstimate | None:
+        status, started = self._status.engine, time.monotonic()
+        try:
+            scene = self._engine.step(frame)
+        except ValueError as error:  # the engine's word for a frame that it cannot use
+            self._drop(UNUSABLE, str(error))
+            return None
+        except Exception as error:  # the worker must live on, whatever a frame does to the engine
+            self._fail(error, frame.stamp_ns)
+            return None
+        self._logged_drop = ""
+        if scene is not None:
+            status.steps += 1
+            status.rate.tick()
+            status.step.add_seconds(time.monotonic() - started)
+            for stage, seconds in scene.stage_seconds.items():
+                status.stages.setdefault(stage, Durations()).add_seconds(seconds)
+        return scene

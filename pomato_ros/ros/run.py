@@ -1,0 +1,182 @@
+"""One run of the node, from activate to deactivate: subscriptions, TF, and the worker between them and the outputs."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros import topics
+from pomato_ros.ros.frames import assumed_mount
+from pomato_ros.ros.intake import NewestFrame
+from pomato_ros.ros.outputs import Outputs
+from pomato_ros.ros.perception import Engine, Perception
+from pomato_ros.ros.qos_events import incompatible_qos_recorder
+from pomato_ros.ros.status import NodeStatus, SceneStatus
+from pomato_ros.ros.transforms import CAMERA_LINK, Mount, TransformListener, find_mount, publish_camera_transform
+from pomato_ros.ros.worker import Worker
+
+CAMERA_INFO_GRACE_S = 1.0  # a camera_info that is being published may still be on its way when the first image comes
+RIVAL_WATCH_S = 5.0  # how long /tf is watched for another publisher of odom -> base
+
+
+class Run:
+    """Made on activate, stopped on deactivate; methods are called from the executor's thread unless they say else."""
+
+    def __init__(
+        self, node: LifecycleNode, engine: Engine, outputs: Outputs, config: PomatoConfig, status: NodeStatus
+    ) -> None:
+        """Subscribe and start the worker."""
+        self._node = node
+        self._config = config
+        self._status = status
+        self._camera_transforms: dict[str, Any] = {}  # publisher by image frame; None: somebody else sends it
+        self._frames_waited_for: set[str] = set()
+        self._listen_again = threading.Event()
+        self._camera_info_came = threading.Event()
+        self.newest_camera_info: CameraInfo | None = None
+        self.newest_frame = NewestFrame()
+        self.listener = TransformListener(
+            node, outputs.broadcaster.has_sent, config.frames.odom_frame, config.frames.base_frame
+        )
+        outputs.start_over()
+        status.scene = SceneStatus()
+        perception = Perception(engine, config, status, self._find_mount, self._forget_transforms)
+        engine.reset()
+        self._worker = Worker(perception, self.newest_frame, self._camera_info, outputs.publish, status)
+        self._worker.max_rate_hz = config.window.max_rate_hz
+        self._subscriptions = self._subscribe()
+        self._watched_since_s = status.active_since_s = time.monotonic()
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Unsubscribe and wait for the step at hand."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._worker.stop()
+        self.listener.destroy()
+        for publisher in filter(None, self._camera_transforms.values()):
+            self._node.destroy_publisher(publisher)
+        self._status.active_since_s = None
+
+    def reset(self) -> None:
+        """Clear window, tracks, pose and scale before the next frame."""
+        self._worker.ask_reset()
+
+    def jump_in_time(self) -> None:
+        """The ROS clock jumped back or changed: clear everything, dynamic TF too."""
+        self._forget_transforms()
+        self._listen_to_transforms_again()
+        self._worker.ask_reset(time_jumped=True)
+
+    def change_config(self, config: PomatoConfig) -> None:
+        """A dynamic parameter changed."""
+        self._config = config
+        self._worker.change_config(config)
+
+    def watch_transforms(self) -> None:
+        """Warn once of another publisher of our odometry; leave /tf, which is busy, once the mount is known."""
+        if self._listen_again.is_set():
+            self._listen_to_transforms_again()
+        mount = self._status.mount
+        if self.listener.rival and not mount.other_odometry:
+            names = sorted({info.node_name for info in self._node.get_publishers_info_by_topic(topics.TF_TOPIC)})
+            mount.other_odometry = (
+                f"somebody else also publishes TF {self.listener.rival} (on /tf: {', '.join(names)}): set publish_tf "
+                "false, or invert_tf true with another odom_frame"
+            )
+            self._node.get_logger().warning(mount.other_odometry)
+        watched_s = time.monotonic() - self._watched_since_s
+        if watched_s > RIVAL_WATCH_S and self._status.engine.steps > 0 and not mount.assumed:
+            self.listener.stop_dynamic()
+
+    def _forget_transforms(self) -> None:
+        """Time jumped: old transforms are wrong, and the mount may be waited for again. Called by any thread."""
+        self.listener.tree.clear_dynamic()
+        self._frames_waited_for.clear()
+        self._listen_again.set()
+
+    def _listen_to_transforms_again(self) -> None:
+        self._listen_again.clear()
+        self._watched_since_s = time.monotonic()
+        self.listener.start_dynamic()
+
+    def _subscribe(self) -> list[Any]:
+        compressed = self._config.input.image_transport == "compressed"
+        image_topic = topics.IMAGE_COMPRESSED if compressed else topics.IMAGE
+        # A remapping of `image` does not cover `image/compressed`: resolve first, then append.
+        image_name = self._node.resolve_topic_name(topics.IMAGE.name) + ("/compressed" if compressed else "")
+        info_name = self._node.resolve_topic_name(topics.CAMERA_INFO.name)
+        self._status.input.image_topic, self._status.input.camera_info_topic = image_name, info_name
+        return [
+            self._create_input(image_topic, image_name, self._on_image),
+            self._create_input(topics.CAMERA_INFO, info_name, self._on_camera_info),
+        ]
+
+    def _create_input(self, topic: topics.Topic, name: str, callback: Callable[[Any], None]) -> Any:
+        conflicts = self._status.input.qos_conflicts
+        recorder = incompatible_qos_recorder(conflicts, name, "publisher offers", "subscription")
+        return self._node.create_subscription(
+            topic.message_type,
+            name,
+            callback,
+            topic.qos(),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=recorder),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _on_image(self, message: Any) -> None:
+        """Store only: the worker takes the newest."""
+        came = self._status.input
+        came.frames_in += 1
+        came.rate.tick()
+        if not came.paused:
+            came.frames_passed_over += self.newest_frame.put(message)
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self.newest_camera_info = message
+        self._camera_info_came.set()
+
+    def _camera_info(self) -> CameraInfo | None:
+        """The newest calibration; waits a moment for a first one that is being published. Called by the worker."""
+        topic = self._status.input.camera_info_topic
+        if not self._camera_info_came.is_set() and self._node.count_publishers(topic) > 0:
+            self._camera_info_came.wait(CAMERA_INFO_GRACE_S)
+            self._camera_info_came.set()
+        return self.newest_camera_info
+
+    def _find_mount(self, camera_frame: str) -> Mount:
+        """How the camera sits on the base; waits for TF once a frame. Called by the worker."""
+        frames = self._config.frames
+        timeout_s = frames.tf_timeout if camera_frame not in self._frames_waited_for else 0.0
+        self._frames_waited_for.add(camera_frame)
+        deadline_s = time.monotonic() + timeout_s
+        if frames.publish_camera_tf and camera_frame not in self._camera_transforms:
+            self._offer_camera_transform(camera_frame, timeout_s)
+        remaining_s = max(0.0, deadline_s - time.monotonic())
+        mount = find_mount(self.listener.tree, frames.base_frame, camera_frame, remaining_s)
+        status = self._status.mount
+        if mount.warning and mount.warning != status.warning:
+            self._node.get_logger().warning(mount.warning)
+        status.assumed, status.warning = mount.assumed, mount.warning
+        status.source = "assumed, looking forward" if mount.assumed else f"TF {frames.base_frame} <- {camera_frame}"
+        return mount
+
+    def _offer_camera_transform(self, camera_frame: str, timeout_s: float) -> None:
+        """Send camera_link -> image frame, unless somebody else is heard to do so in time."""
+        tree = self.listener.tree
+        self._camera_transforms[camera_frame] = None
+        parent = tree.wait_for_parent(camera_frame, timeout_s)
+        if parent is None:
+            stamp_ns = self._node.get_clock().now().nanoseconds
+            self._camera_transforms[camera_frame] = publish_camera_transform(self._node, camera_frame, stamp_ns)
+            tree.add(CAMERA_LINK, camera_frame, assumed_mount(), static=True)
+        elif parent != CAMERA_LINK:
+            self._node.get_logger().warning(
+                f"publish_camera_tf is set, but '{camera_frame}' already hangs on '{parent}': sending nothing"
+            )

@@ -1,0 +1,153 @@
+"""What the node knows about its own health: counters and last words, read once a second by the diagnostics."""
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+RATE_SPAN_S = 10.0
+DURATIONS_KEPT = 200
+
+
+class RateMeter:
+    """Events a second over the last ten seconds."""
+
+    def __init__(self) -> None:
+        """Start with no event."""
+        self._times_s: deque[float] = deque(maxlen=1000)
+
+    def tick(self) -> None:
+        """Count one event now."""
+        self._times_s.append(time.monotonic())
+
+    def rate_hz(self) -> float:
+        """Events a second; 0 with fewer than two recent events."""
+        now = time.monotonic()
+        recent = [moment for moment in tuple(self._times_s) if now - moment <= RATE_SPAN_S]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
+
+    def seconds_since(self) -> float | None:
+        """Seconds since the newest event; None before the first."""
+        return time.monotonic() - self._times_s[-1] if self._times_s else None
+
+
+class Durations:
+    """The last durations of one kind, for percentiles."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._milliseconds: deque[float] = deque(maxlen=DURATIONS_KEPT)
+
+    def add_seconds(self, seconds: float) -> None:
+        """Add one duration."""
+        self._milliseconds.append(1e3 * seconds)
+
+    def last_ms(self) -> float | None:
+        """The newest duration."""
+        return self._milliseconds[-1] if self._milliseconds else None
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """A percentile over the kept durations."""
+        kept = tuple(self._milliseconds)
+        return float(np.percentile(kept, percent)) if kept else None
+
+
+@dataclass(slots=True)
+class InputStatus:
+    """What came in."""
+
+    image_topic: str = ""
+    camera_info_topic: str = ""
+    image_publishers: int = 0
+    frames_in: int = 0
+    frames_passed_over: int = 0
+    drops: Counter[str] = field(default_factory=Counter)  # by kind
+    last_drop: str = ""
+    drop_is_news: bool = False  # a drop since the last diagnostics
+    camera: str = "no camera_info yet"
+    camera_info_refused: int = 0
+    camera_info_error: str = ""
+    image_size: str = ""
+    encoding: str = ""
+    frame_id: str = ""
+    time_jumps: int = 0
+    size_changes: int = 0
+    paused: bool = False
+    rate: RateMeter = field(default_factory=RateMeter)
+    qos_conflicts: dict[str, str] = field(default_factory=dict)  # by topic
+
+    def drop(self, kind: str, reason: str) -> None:
+        """Count a frame that cannot be used."""
+        self.drops[kind] += 1
+        self.last_drop = reason
+        self.drop_is_news = True
+
+
+@dataclass(slots=True)
+class EngineStatus:
+    """What the engine did."""
+
+    steps: int = 0
+    errors: int = 0
+    last_error: str = ""
+    error_is_news: bool = False
+    out_of_memory: int = 0
+    resets: int = 0
+    rate: RateMeter = field(default_factory=RateMeter)
+    step: Durations = field(default_factory=Durations)
+    stages: dict[str, Durations] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    model_error: str = ""
+
+
+@dataclass(slots=True)
+class OutputStatus:
+    """What went out."""
+
+    tf_available: bool = True
+    topics_with_subscribers: tuple[str, ...] = ()
+    tf_sent: int = 0
+    tf_refused: int = 0
+    latency: Durations = field(default_factory=Durations)
+    messages: Durations = field(default_factory=Durations)
+    age_ms: float | None = None
+
+
+@dataclass(slots=True)
+class SceneStatus:
+    """What the newest step said."""
+
+    state: str = ""
+    frames_in_window: int = 0
+    inlier_ratio: float | None = None
+    position_odom: tuple[float, float, float] | None = None
+    tracks: int = 0
+    moving_share: float | None = None
+    metres_per_unit: float | None = None
+    focal_px: float | None = None
+    intrinsics_known: bool | None = None
+
+
+@dataclass(slots=True)
+class MountStatus:
+    """How the camera sits on the base."""
+
+    source: str = "not looked up yet"
+    assumed: bool = False
+    warning: str = ""
+    other_odometry: str = ""
+
+
+@dataclass(slots=True)
+class NodeStatus:
+    """All of it; each part is written by one thread and read by the diagnostics timer."""
+
+    lifecycle: str = "unconfigured"
+    active_since_s: float | None = None
+    input: InputStatus = field(default_factory=InputStatus)
+    engine: EngineStatus = field(default_factory=EngineStatus)
+    output: OutputStatus = field(default_factory=OutputStatus)
+    scene: SceneStatus = field(default_factory=SceneStatus)
+    mount: MountStatus = field(default_factory=MountStatus)

@@ -1,0 +1,163 @@
+"""The one thread that owns the engine: takes the newest frame, steps, publishes."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sensor_msgs.msg import CameraInfo
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.intake import Arrival, NewestFrame
+from pomato_ros.ros.perception import Engine, Perception, StepResult
+from pomato_ros.ros.status import NodeStatus, SceneStatus
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What other threads want of the worker before its next frame."""
+
+    reset: bool = False
+    time_jumped: bool = False
+    config: PomatoConfig | None = None
+
+
+class Worker:
+    """Runs :class:`Perception` on the newest frame until stopped."""
+
+    def __init__(
+        self,
+        perception: Perception,
+        newest_frame: NewestFrame,
+        camera_info: Callable[[], CameraInfo | None],
+        publish: Callable[[StepResult], None],
+        status: NodeStatus,
+    ) -> None:
+        """``camera_info`` returns the newest calibration; ``publish`` is called from the worker's thread."""
+        self._perception = perception
+        self._newest_frame = newest_frame
+        self._camera_info = camera_info
+        self._publish = publish
+        self._status = status
+        self._wishes_lock = threading.Lock()
+        self._wishes = Wishes()
+        self._thread = threading.Thread(target=self._run, name="pomato_worker", daemon=True)
+        self.max_rate_hz = 0.0  # 0: no limit
+
+    def start(self) -> None:
+        """Begin to take frames."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the step at hand and end."""
+        self._newest_frame.close()
+        self._thread.join()
+
+    def ask_reset(self, *, time_jumped: bool = False) -> None:
+        """Clear everything before the next frame; a step at hand is not published."""
+        with self._wishes_lock:
+            self._wishes.reset = True
+            self._wishes.time_jumped |= time_jumped
+        self._newest_frame.clear()
+
+    def change_config(self, config: PomatoConfig) -> None:
+        """Use new values of dynamic options from the next frame on."""
+        self.max_rate_hz = config.window.max_rate_hz
+        with self._wishes_lock:
+            self._wishes.config = config
+
+    def _run(self) -> None:
+        while (arrival := self._newest_frame.take()) is not None:
+            started_s = time.monotonic()
+            try:
+                self._process(arrival)
+            except Exception as error:  # the thread must live on: nobody would start another
+                LOG.exception("a frame could not be processed")
+                self._count_error(f"processing: {type(error).__name__}: {error}")
+            self._rest(started_s)
+
+    def _process(self, arrival: Arrival) -> None:
+        self._obey()
+        result = self._perception.process(arrival, self._camera_info())
+        if result is not None and not self._reset_is_asked():
+            self._hand_on(result)
+
+    def _reset_is_asked(self) -> bool:
+        with self._wishes_lock:
+            return self._wishes.reset
+
+    def _obey(self) -> None:
+        """Do what other threads asked for since the last frame."""
+        with self._wishes_lock:
+            wishes, self._wishes = self._wishes, Wishes()
+        if wishes.reset:
+            clear = self._perception.jump_in_time if wishes.time_jumped else self._perception.reset
+            clear()
+        if wishes.config is not None:
+            self._perception.change_config(wishes.config)
+
+    def _count_error(self, sentence: str) -> None:
+        status = self._status.engine
+        status.errors += 1
+        status.last_error, status.error_is_news = sentence, True
+
+    def _hand_on(self, result: StepResult) -> None:
+        """Publish; a message that cannot be built or sent is an error of its own kind."""
+        self._status.scene = scene_status(result)
+        try:
+            self._publish(result)
+        except Exception as error:
+            LOG.exception("publishing the step of %d ns failed", result.scene.stamp_ns)
+            self._count_error(f"publishing: {error}")
+
+    def _rest(self, started_s: float) -> None:
+        if self.max_rate_hz > 0.0:
+            self._newest_frame.sleep(max(0.0, 1.0 / self.max_rate_hz - (time.monotonic() - started_s)))
+
+
+def scene_status(result: StepResult) -> SceneStatus:
+    """What diagnostics say about a step."""
+    scene = result.scene
+    x, y, z = (float(value) for value in result.odometry.odom_from_base[:3, 3])
+    return SceneStatus(
+        state=scene.state.value,
+        frames_in_window=scene.frames_in_window,
+        inlier_ratio=float(scene.pose_inlier_ratio),
+        position_odom=(x, y, z),
+        tracks=len(scene.tracks.ids),
+        moving_share=float(scene.dynamic_mask.mean()),
+        metres_per_unit=float(scene.metres_per_unit),
+        focal_px=float(scene.intrinsics.fx_px),
+        intrinsics_known=bool(scene.intrinsics_known),
+    )
+
+
+def load_engine(make_engine: Callable[[PomatoConfig], Engine], config: PomatoConfig, report_every_s: float) -> Engine:
+    """Build the engine in a thread of its own and log how long it is taking.
+
+    Raises:
+        Exception: Whatever ``make_engine`` raised.
+    """
+    outcome: list[Engine] = []
+    failure: list[Exception] = []
+
+    def build() -> None:
+        try:
+            outcome.append(make_engine(config))
+        except Exception as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=build, name="pomato_load", daemon=True)
+    started_s = time.monotonic()
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=report_every_s)
+        if thread.is_alive():
+            LOG.info("loading the model: %.0f s so far", time.monotonic() - started_s)
+    if failure:
+        raise failure[0]
+    LOG.info("model loaded in %.1f s", time.monotonic() - started_s)
+    return outcome[0]

@@ -1,0 +1,108 @@
+"""Image features followed from the reference frame to the newest one: what the pixels themselves say of the camera."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pomato_ros.structures import PoseArray
+
+MAX_FEATURES = 400
+MIN_DISTANCE_PX = 4.0
+CORNER_QUALITY = 0.005
+PATCH_PX = 11  # of the pyramidal Lucas-Kanade tracker
+PYRAMID_LEVELS = 3
+MIN_EPIPOLAR = 20  # matches below which an essential matrix tells nothing
+EPIPOLAR_PX = 0.5  # distance from the epipolar line
+ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMatches:
+    """Places of the same image features in two frames of one size."""
+
+    reference_pixels: PoseArray  # (n, 2) x, y
+    newest_pixels: PoseArray  # (n, 2)
+
+
+def match_features(
+    reference_rgb: NDArray[np.uint8], newest_rgb: NDArray[np.uint8], guess: FeatureMatches | None = None
+) -> FeatureMatches:
+    """Corners of the reference frame, tracked to the newest one and checked by tracking them back.
+
+    Args:
+        reference_rgb: (h, w, 3).
+        newest_rgb: (h, w, 3).
+        guess: matches of the same reference frame with an earlier frame; their features are tracked on from there, new
+            ones fill the gaps.
+    """
+    reference, newest = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (reference_rgb, newest_rgb))
+    start, expected = _starting_points(reference, guess)
+    if not len(start):
+        return FeatureMatches(np.zeros((0, 2)), np.zeros((0, 2)))
+    there, found_there = _track(reference, newest, start, expected)
+    back, found_back = _track(newest, reference, there, start)
+    close = np.linalg.norm(back - start, axis=-1) < ROUND_TRIP_PX
+    height, width = reference.shape
+    inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
+    good = found_there & found_back & close & inside
+    return FeatureMatches(start[good].astype(np.float64), there[good].astype(np.float64))
+
+
+def keep_rigid(matches: FeatureMatches, camera_matrix: PoseArray) -> FeatureMatches:
+    """Matches that one camera motion explains whatever their depth: inliers of the best essential matrix.
+
+    What moves by itself mostly does not, so this drops movers without asking the network. Too few matches to tell are
+    all kept.
+    """
+    if len(matches.reference_pixels) < MIN_EPIPOLAR:
+        return matches
+    _, inliers = cv2.findEssentialMat(
+        matches.reference_pixels,
+        matches.newest_pixels,
+        camera_matrix,
+        method=cv2.USAC_MAGSAC,
+        prob=0.999,
+        threshold=EPIPOLAR_PX,
+        maxIters=1000,
+    )
+    if inliers is None:
+        return matches
+    rigid = inliers.ravel().astype(bool)
+    return FeatureMatches(matches.reference_pixels[rigid], matches.newest_pixels[rigid])
+
+
+def _starting_points(
+    reference: NDArray[np.uint8], guess: FeatureMatches | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features of the reference (n, 2) and where to start looking for each in the newest frame."""
+    free = np.full(reference.shape, 255, np.uint8)
+    known = np.zeros((0, 2), np.float32) if guess is None else guess.reference_pixels.astype(np.float32)
+    expected = np.zeros((0, 2), np.float32) if guess is None else guess.newest_pixels.astype(np.float32)
+    for x, y in np.rint(known).astype(int).tolist():
+        cv2.circle(free, (x, y), int(MIN_DISTANCE_PX), 0, -1)
+    room = MAX_FEATURES - len(known)
+    if room > 0:
+        corners = cv2.goodFeaturesToTrack(reference, room, CORNER_QUALITY, MIN_DISTANCE_PX, mask=free)
+        fresh = np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
+        shift = np.median(expected - known, axis=0) if len(known) else np.zeros(2, np.float32)
+        known, expected = np.concatenate((known, fresh)), np.concatenate((expected, fresh + shift))
+    return known.astype(np.float32), expected.astype(np.float32)
+
+
+def _track(
+    source: NDArray[np.uint8], target: NDArray[np.uint8], points: NDArray[np.float32], expected: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
+    places, found, _ = cv2.calcOpticalFlowPyrLK(
+        source,
+        target,
+        points.reshape(-1, 1, 2),
+        expected.reshape(-1, 1, 2).copy(),
+        winSize=(PATCH_PX, PATCH_PX),
+        maxLevel=PYRAMID_LEVELS,
+        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    return places.reshape(-1, 2), found.ravel().astype(bool)

@@ -1,0 +1,186 @@
+"""Camera pose against the reference frame, and the scale that carries over from frame to frame."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
+from pomato_ros.geometry.camera import focal_by_irls, unproject
+from pomato_ros.geometry.grid import pixel_grid
+from pomato_ros.geometry.pnp import PnpFailure, PnpSolution, solve_pose
+from pomato_ros.geometry.rigid import invert, rotation_angle, transform
+from pomato_ros.scene.features import FeatureMatches, keep_rigid
+from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
+
+PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 px on 512 px images
+PNP_ITERATIONS = 100
+PNP_SEED = 0
+CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
+CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
+FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
+MIN_FEATURES = 25  # fewer agreeing features than these decide nothing
+PLENTY_OF_FEATURES = 80  # with fewer than these the frame before is asked first
+FOCAL_MEMORY = 30  # estimates whose median is the focal length of an uncalibrated camera
+
+
+@dataclass(frozen=True, slots=True)
+class RelativePose:
+    """Pose of the newest camera in the reference camera, in the pointmaps' unit."""
+
+    reference_from_newest: PoseArray  # (4, 4)
+    covariance: PoseArray  # (6, 6) position then rotation, reference axes
+    inlier_ratio: float
+    inliers: int
+    residual_px: float  # root mean square reprojection error of the inliers
+    threshold_px: float  # largest reprojection error of an inlier
+
+    @property
+    def misfit(self) -> float:
+        """How badly the inliers fit, as a share of what an inlier may err: comparable between ways of solving."""
+        return self.residual_px / self.threshold_px
+
+
+def solve_relative_pose(
+    points_reference: FloatArray, confidence: FloatArray, static: MaskArray, intrinsics: Intrinsics
+) -> RelativePose | PnpFailure:
+    """Robust PnP of the newest frame's pixels on where the network puts them in the reference camera.
+
+    Args:
+        points_reference: (h, w, 3) X^{n,r}.
+        confidence: (h, w).
+        static: (h, w) pixels that may take part.
+        intrinsics: of the newest frame.
+    """
+    height, width = confidence.shape
+    usable = static & np.isfinite(points_reference).all(axis=-1)
+    if not usable.any():
+        return PnpFailure("no static pixel is left to solve a pose on")
+    usable &= confidence >= np.quantile(confidence[usable], 1.0 - CONFIDENT_SHARE)
+    threshold_px = PNP_THRESHOLD_SHARE * max(height, width)
+    solution = solve_pose(
+        pixel_grid(height, width)[usable],
+        points_reference[usable],
+        intrinsics.matrix(),
+        threshold_px=threshold_px,
+        iterations=PNP_ITERATIONS,
+        seed=PNP_SEED,
+    )
+    if isinstance(solution, PnpFailure):
+        return solution
+    return relative_pose(solution, honest_covariance(solution), threshold_px)
+
+
+def solve_pose_on_features(
+    matches: FeatureMatches,
+    depth_reference: FloatArray,
+    static_newest: MaskArray,
+    intrinsics: Intrinsics,
+) -> RelativePose | PnpFailure:
+    """Robust PnP of image features of the newest frame on the reference frame's depth at the same features.
+
+    Features are placed far better than a small network places points, so the rotation gains most; the depth, and with
+    it the unit of the translation, is the network's.
+
+    Args:
+        matches: features of the reference in the newest frame.
+        depth_reference: (h, w) z of X^{r,r}.
+        static_newest: (h, w) pixels of the newest frame that may take part.
+        intrinsics: of both frames.
+    """
+    matches = keep_rigid(matches, intrinsics.matrix())
+    old = np.rint(matches.reference_pixels).astype(int)
+    new = np.rint(matches.newest_pixels).astype(int)
+    depth = depth_reference[old[:, 1], old[:, 0]]
+    usable = static_newest[new[:, 1], new[:, 0]] & np.isfinite(depth) & (depth > 0)
+    if usable.sum() < MIN_FEATURES:
+        return PnpFailure(f"expected {MIN_FEATURES} static features with depth, got {int(usable.sum())}")
+    points = unproject(matches.reference_pixels[usable], depth[usable], intrinsics.matrix())
+    threshold_px = FEATURE_THRESHOLD_SHARE * max(intrinsics.width_px, intrinsics.height_px)
+    solution = solve_pose(
+        matches.newest_pixels[usable],
+        points,
+        intrinsics.matrix(),
+        threshold_px=threshold_px,
+        iterations=PNP_ITERATIONS,
+        seed=PNP_SEED,
+    )
+    if isinstance(solution, PnpFailure):
+        return solution
+    if solution.inliers.sum() < MIN_FEATURES:
+        return PnpFailure(f"expected {MIN_FEATURES} features that agree, got {int(solution.inliers.sum())}")
+    return relative_pose(solution, solution.covariance, threshold_px)
+
+
+def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: float) -> RelativePose:
+    """A solved pose with the covariance it is to be trusted with."""
+    return RelativePose(
+        solution.reference_from_camera,
+        covariance,
+        solution.inlier_ratio,
+        int(solution.inliers.sum()),
+        solution.residual_px,
+        threshold_px,
+    )
+
+
+def honest_covariance(solution: PnpSolution) -> PoseArray:
+    """The solver's covariance with neighbouring pixels counted as one observation."""
+    return solution.covariance * CORRELATED_PIXELS
+
+
+def relative_scale(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> RobustScale | None:
+    """Factor from a pointmap's depth to a known depth map of the same pixels, (h, w) each; None if none compares."""
+    try:
+        return robust_scale(np.where(static, depth_units, np.nan), depth_m)
+    except DegenerateAlignmentError:
+        return None
+
+
+def metres_per_unit(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> float | None:
+    """The factor of :func:`relative_scale` alone."""
+    found = relative_scale(depth_units, depth_m, static)
+    return found.scale if found else None
+
+
+def scale_doubt(scale: RobustScale, position: PoseArray) -> PoseArray:
+    """(6, 6) covariance that an uncertain scale gives a relative position (3,), metres, in the position's axes."""
+    variance = scale.log_spread**2 / max(scale.count / CORRELATED_PIXELS, 1.0)
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = variance * np.outer(position, position)
+    return covariance
+
+
+def depth_in_newest(points_reference: FloatArray, reference_from_newest: PoseArray) -> FloatArray:
+    """(h, w) depth in the newest camera of points given in the reference camera, one unit throughout."""
+    return transform(invert(reference_from_newest), points_reference)[..., 2].astype(np.float32)
+
+
+def motion_between(world_from_a: PoseArray, world_from_b: PoseArray, seconds: float) -> tuple[float, float]:
+    """Mean speed in m/s and turn rate in rad/s between two poses."""
+    a_from_b = invert(world_from_a) @ world_from_b
+    return (
+        float(np.linalg.norm(a_from_b[:3, 3])) / seconds,
+        float(rotation_angle(a_from_b[:3, :3])) / seconds,
+    )
+
+
+class FocalEstimate:
+    """Intrinsics of an uncalibrated camera: the median over recent frames of each pointmap's own focal length."""
+
+    def __init__(self) -> None:
+        """Nothing seen yet."""
+        self._focals_px: list[float] = []
+
+    def update(self, points_camera: FloatArray, confidence: FloatArray) -> Intrinsics:
+        """Add the newest frame's own pointmap X^{n,n} (h, w, 3); principal point in the middle of the image."""
+        height, width = confidence.shape
+        centre = ((width - 1) / 2, (height - 1) / 2)
+        in_front = (points_camera[..., 2] > 0) & (confidence >= np.median(confidence))
+        try:
+            focal_px = focal_by_irls(points_camera, centre, weights=in_front)
+        except ValueError:  # a pointmap without any usable pixel says nothing
+            focal_px = np.nan
+        if np.isfinite(focal_px) and focal_px > 0:
+            self._focals_px = [*self._focals_px[1 - FOCAL_MEMORY :], focal_px]
+        focal_px = float(np.median(self._focals_px)) if self._focals_px else float(max(height, width))
+        return Intrinsics(focal_px, focal_px, *centre, width, height)

@@ -1,0 +1,143 @@
+"""The nouns that flow through the package: Frame -> Window -> WindowPrediction -> SceneEstimate.
+
+Conventions, everywhere: integer pixel coordinates address pixel centres (pixel (0, 0) has its centre at (0, 0));
+camera frames are optical (x right, y down, z forward, REP-103); ``a_from_b`` maps coordinates in b to coordinates in a;
+times are integer nanoseconds; ``world`` is the optical frame of the camera at the first frame after a reset.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+FloatArray = NDArray[np.float32]
+PoseArray = NDArray[np.float64]
+MaskArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """A pinhole camera for an image of ``width_px`` x ``height_px``; all values in pixels."""
+
+    fx_px: float
+    fy_px: float
+    cx_px: float
+    cy_px: float
+    width_px: int
+    height_px: int
+
+    def matrix(self) -> PoseArray:
+        """The 3x3 camera matrix K."""
+        return np.array([[self.fx_px, 0.0, self.cx_px], [0.0, self.fy_px, self.cy_px], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One camera image as it came."""
+
+    stamp_ns: int
+    image_rgb: NDArray[np.uint8]  # (h, w, 3)
+    intrinsics: Intrinsics | None = None  # of this image; None when the camera is not calibrated
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFrame:
+    """A frame resized, cropped and normalised for the network."""
+
+    stamp_ns: int
+    image: Tensor  # (3, h, w) in [-1, 1]
+    image_rgb: NDArray[np.uint8]  # (h, w, 3), the same pixels
+    intrinsics: Intrinsics | None  # of the resized and cropped image
+    model_from_source: PoseArray  # (3, 3) pixel homography: source pixel -> network pixel
+    source_size_wh: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Frames the network sees together, oldest first; ``key`` indexes the frame that every other one is paired with."""
+
+    frames: tuple[ModelFrame, ...]
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairPrediction:
+    """Outputs of the three heads for P pairs (view 1, view 2); points in the pair's own, arbitrary scale.
+
+    ``points_1`` X^{1,1}: pixels of view 1 in camera 1. ``points_2`` X^{2,1}: pixels of view 2 in camera 1.
+    ``points_match`` X_m^{2,1}: where the points seen by view 2 were at view 1's time, in camera 1.
+    """
+
+    points_1: Tensor  # (p, h, w, 3)
+    conf_1: Tensor  # (p, h, w), above 1
+    points_2: Tensor
+    conf_2: Tensor
+    points_match: Tensor
+    conf_match: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPrediction:
+    """Both pair orders of a window against its key frame, one row per frame, in the window's order.
+
+    ``from_key``: view 1 = frame t, view 2 = key (the paper's tracking): its ``points_1`` is X^{t,t} and its
+    ``points_match`` follows the key's pixels to time t, in camera t.
+    ``to_key``: view 1 = key, view 2 = frame t (the paper's reconstruction): its ``points_2`` is X^{t,key} and its
+    ``points_match`` takes frame t's pixels back to the key's time, in the key's camera.
+    """
+
+    key: int
+    from_key: PairPrediction
+    to_key: PairPrediction
+
+
+class TrackingState(Enum):
+    """What the odometry is worth right now."""
+
+    WARMING = "warming up"
+    TRACKING = "tracking"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSet:
+    """3-D point tracks alive at one time; row i of every array is one track. Positions in world, metres."""
+
+    ids: NDArray[np.int64]  # (n,), stable across windows, never used twice
+    positions_world: PoseArray  # (n, 3)
+    velocities_world: PoseArray  # (n, 3), m/s
+    pixels: FloatArray  # (n, 2) x, y on the network's image of this frame; NaN when not visible
+    confidence: FloatArray  # (n,)
+    visible: MaskArray  # (n,)
+    dynamic: MaskArray  # (n,)
+    age_frames: NDArray[np.int64]  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneEstimate:
+    """Everything one step says about the newest frame. All arrays belong to the network's image of that frame."""
+
+    stamp_ns: int
+    state: TrackingState
+    frames_in_window: int  # seen since the last reset, at most window_size: how far the warm-up is
+    image_rgb: NDArray[np.uint8]  # (h, w, 3)
+    intrinsics: Intrinsics
+    intrinsics_known: bool  # False: estimated from the pointmap
+    model_from_source: PoseArray  # (3, 3) pixel homography
+    source_size_wh: tuple[int, int]
+    points_camera: FloatArray  # (h, w, 3), metres at the current scale, NaN where invalid
+    confidence: FloatArray  # (h, w)
+    dynamic_mask: MaskArray  # (h, w)
+    world_from_camera: PoseArray | None  # (4, 4); None while lost
+    pose_covariance: PoseArray | None  # (6, 6) of x, y, z, rot x, rot y, rot z in world axes; None while lost
+    pose_inlier_ratio: float
+    metres_per_unit: float  # scale applied to the newest window's pointmaps
+    tracks: TrackSet
+    stage_seconds: dict[str, float]  # where the time of this step went: preprocess, model, scene
+
+    @property
+    def depth(self) -> FloatArray:
+        """(h, w) depth along the optical axis, metres, NaN where invalid."""
+        return self.points_camera[..., 2]

@@ -1,0 +1,1 @@
+"""The repository's own training recipe on its own procedural worlds."""

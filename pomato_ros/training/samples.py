@@ -1,0 +1,134 @@
+"""Training windows with their truth: drawn from a step's number alone, whatever worker draws them."""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pomato_ros.synthetic.clip import Clip
+from pomato_ros.synthetic.world import render_clip
+from pomato_ros.training.config import Stage, TrainConfig
+
+FIRST_FRAME_KEY_SHARE = 0.75  # of windows; the others' key is their last frame
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Truth of P pairs (view 1, view 2), metres; names as in :class:`pomato_ros.structures.PairPrediction`."""
+
+    points_1: Tensor  # (p, h, w, 3)
+    points_2: Tensor  # (p, h, w, 3)
+    points_match: Tensor  # (p, h, w, 3)
+    moving: Tensor  # (p, h, w) bool: pixels of view 2 whose point moved between the two times
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on another device."""
+        return Targets(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBatch:
+    """Windows of one size. Rows of the targets: all windows' paired frames from the key, then all to the key."""
+
+    images: Tensor  # (b, t, 3, h, w) float in [-1, 1]
+    key: int
+    paired: tuple[int, ...]  # frames of a window that are paired with the key, p of them
+    targets: Targets  # 2 * b * p rows
+
+
+def pair_targets(clip: Clip, view_1: int, view_2: int) -> Targets:
+    """Truth of one pair, without the leading axis."""
+    return Targets(
+        points_1=clip.points_camera(view_1),
+        points_2=clip.points_transferred(view_2, view_1),
+        points_match=clip.points_matched(view_2, view_1),
+        moving=clip.moving_mask(view_2, view_1),
+    )
+
+
+def stack_targets(rows: list[Targets]) -> Targets:
+    """Rows to a batch."""
+    return Targets(**{item.name: torch.stack([getattr(row, item.name) for row in rows]) for item in fields(Targets)})
+
+
+def mirrored(targets: Targets) -> Targets:
+    """What a mirrored image sees (left and right exchanged)."""
+    sign = torch.tensor([-1.0, 1.0, 1.0])
+    return Targets(
+        points_1=targets.points_1.flip(-2) * sign,
+        points_2=targets.points_2.flip(-2) * sign,
+        points_match=targets.points_match.flip(-2) * sign,
+        moving=targets.moving.flip(-1),
+    )
+
+
+class WindowDataset(Dataset[WindowBatch]):
+    """Item i is the batch of step i of a run. Rendered clips are kept in the worker's memory."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        """All steps of the run ``config``."""
+        self.config = config
+        self._clips: dict[tuple[int, int, int], Clip] = {}
+
+    def __len__(self) -> int:
+        """The number of steps."""
+        return self.config.total_steps
+
+    def __getitem__(self, step: int) -> WindowBatch:
+        """The batch of ``step``, always the same."""
+        stage = self.config.stage_at(step)
+        generator = torch.Generator().manual_seed((self.config.seed << 30) + step)
+        weights = torch.tensor([shape.weight for shape in self.config.shapes])
+        shape_index = int(torch.multinomial(weights, 1, generator=generator))
+        frames = stage.window_frames[int(torch.randint(0, len(stage.window_frames), (), generator=generator))]
+        key = 0 if torch.rand((), generator=generator) < FIRST_FRAME_KEY_SHARE else frames - 1
+        windows = max(1, round(stage.windows * sum(stage.window_frames) / len(stage.window_frames) / frames))
+        paired = tuple(t for t in range(frames) if t != key or not stage.pairwise)
+        drawn = [self._draw_window(generator, stage, shape_index, frames, key, paired) for _ in range(windows)]
+        rows = [row for window in drawn for row in window[1]] + [row for window in drawn for row in window[2]]
+        return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, stack_targets(rows))
+
+    def _draw_window(
+        self, generator: torch.Generator, stage: Stage, shape_index: int, frames: int, key: int, paired: tuple[int, ...]
+    ) -> tuple[Tensor, list[Targets], list[Targets]]:
+        """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
+        share = self.config.shapes[shape_index].weight / sum(shape.weight for shape in self.config.shapes)
+        number = int(torch.randint(0, max(1, math.ceil(stage.clips * share)), (), generator=generator))
+        clip = self._clip(stage.clip_frames, shape_index, number)
+        picked = pick_frames(generator, stage, frames)
+        images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
+        from_key = [pair_targets(clip, picked[t], picked[key]) for t in paired]
+        to_key = [pair_targets(clip, picked[key], picked[t]) for t in paired]
+        if torch.rand((), generator=generator) < 0.5:
+            images = images.flip(-1)
+            from_key, to_key = [mirrored(row) for row in from_key], [mirrored(row) for row in to_key]
+        return images, from_key, to_key
+
+    def _clip(self, frames: int, shape_index: int, number: int) -> Clip:
+        """A rendered clip; shapes and lengths have pools of their own."""
+        place = (frames, shape_index, number)
+        if place not in self._clips:
+            seed = (self.config.seed << 30) + (frames << 24) + (shape_index << 20) + number
+            size_wh = self.config.shapes[shape_index].size_wh
+            self._clips[place] = render_clip(seed, self.config.world, frames, size_wh)
+        return self._clips[place]
+
+
+def pick_frames(generator: torch.Generator, stage: Stage, frames: int) -> list[int]:
+    """Distinct frames of a clip; a window that sees time runs evenly, forwards or backwards, pairs in any order."""
+    if stage.pairwise:
+        return torch.randperm(stage.clip_frames, generator=generator)[:frames].tolist()
+    stride = int(torch.randint(1, (stage.clip_frames - 1) // (frames - 1) + 1, (), generator=generator))
+    first = int(torch.randint(0, stage.clip_frames - stride * (frames - 1), (), generator=generator))
+    picked = list(range(first, first + stride * frames, stride))
+    return picked if torch.rand((), generator=generator) < 0.5 else picked[::-1]
+
+
+def augment_colour(generator: torch.Generator, images: Tensor) -> Tensor:
+    """Exchange colour channels and change contrast and brightness, alike for all frames of a window."""
+    images = images[:, torch.randperm(3, generator=generator)]
+    contrast = 0.7 + 0.6 * torch.rand((), generator=generator)
+    brightness = 0.4 * torch.rand((), generator=generator) - 0.2
+    return (images * contrast + brightness).clamp(-1, 1)

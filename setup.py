@@ -1,0 +1,32 @@
+"""Metadata of the Python package, for a ROS-free `pip install -e .`; colcon builds from CMakeLists.txt instead."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="pomato_ros",
+    version="0.1.0",
+    description="Online 3-D perception among moving things from one camera, as a ROS 2 node",
+    license="Apache-2.0",
+    packages=find_packages(include=["pomato_ros", "pomato_ros.*"]),
+    package_data={"pomato_ros": ["py.typed", "samples/**/*", "weights/**/*"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "matplotlib>=3.8,<4",
+        "mcap>=1.1,<2",
+        "numpy>=1.26,<3",
+        "opencv-python-headless>=4.9,<6",
+        "pillow>=10,<14",
+        "PyYAML>=6,<7",
+        "rich>=13,<16",
+        "safetensors>=0.4.3,<0.9",
+        "scipy>=1.11,<2",
+        "torch>=2.4,<2.14",
+        "typer>=0.12,<0.30",
+    ],
+    extras_require={
+        "test": ["pytest>=7.4,<9", "mcap-ros2-support>=0.5,<1"],
+        "dev": ["codespell>=2.3,<3", "import-linter>=2.1,<3", "mypy>=1.13,<3", "ruff>=0.9,<0.18"],
+    },
+    entry_points={"console_scripts": ["pomato = pomato_ros.cli.main:main"]},
+    zip_safe=False,
+)

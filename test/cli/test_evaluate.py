@@ -1,0 +1,39 @@
+"""`pomato evaluate` and `pomato world` as a user calls them, with true pointmaps in place of weights."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+
+from pomato_ros.cli.main import main
+
+
+def test_evaluate_ends_with_one_flat_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--out", str(tmp_path), "--save", str(tmp_path)]
+    words = ["--oracle", "--sequences", "1", "--frames", "12", *folders, "--json"]
+    assert main(["evaluate", *words]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert summary["depth_absrel"] < 0.02 < summary["baseline_depth_absrel"]
+    assert summary["apd12"] == pytest.approx(100.0)
+    assert cv2.imread(str(tmp_path / "evaluation.png")).shape[1] > 1000
+    assert len(list(tmp_path.glob("oracle-*.json"))) == 1
+
+
+def test_evaluate_says_what_is_wrong_with_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--weights", str(tmp_path / "none.safetensors")]) == 1
+    assert "no weights file" in capsys.readouterr().out
+
+
+def test_world_writes_a_contact_sheet_of_the_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr("pomato_ros.cli.world.contact_sheet", lambda seeds, config, path: drawn.append((seeds, path)))
+    sheet = tmp_path / "new" / "sheet.png"
+    assert main(["world", "--preview", str(sheet), "--seeds", "3", "2"]) == 0
+    assert drawn == [(range(3, 5), sheet)]
+    assert sheet.parent.is_dir()
+
+
+def test_world_asks_for_something_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world"]) == 2
+    assert "--throughput" in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""Poses found again from what a camera sees, their covariance, and explicit failure."""
+
+import numpy as np
+import pytest
+
+from pomato_ros.geometry.camera import project
+from pomato_ros.geometry.pnp import (
+    PnpFailure,
+    PnpSolution,
+    focal_candidates,
+    pose_covariance,
+    refine_pose,
+    solve_pose,
+    solve_pose_and_focal,
+)
+from pomato_ros.geometry.rigid import compose, pose_exp, rotation_angle, rotation_log, transform
+
+CAMERA_MATRIX = np.array([[400.0, 0, 256], [0, 400, 192], [0, 0, 1]])
+SETTINGS = {"threshold_px": 5.0, "iterations": 50, "seed": 0}
+
+
+def seen_points(pose: np.ndarray, count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 2) and points (n, 3) in the reference, seen by a camera at ``pose``."""
+    generator = np.random.default_rng(seed)
+    points_camera = generator.uniform([-2, -1.5, 3], [2, 1.5, 8], size=(count, 3))
+    return project(points_camera, CAMERA_MATRIX), transform(pose, points_camera)
+
+
+@pytest.fixture
+def pose() -> np.ndarray:
+    return pose_exp([0.5, -0.2, 0.4, 0.2, 0.5, -0.3])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_exact_pose_is_found(seed: int) -> None:
+    true = pose_exp(np.random.default_rng(seed).normal(size=6))
+    found = solve_pose(*seen_points(true), CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(found, PnpSolution)
+    np.testing.assert_allclose(found.reference_from_camera, true, atol=1e-6)
+    assert found.inlier_ratio == 1.0
+
+
+def test_outliers_are_told_apart(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    pixels[:90] += np.random.default_rng(1).uniform(20, 100, size=(90, 2))
+    found = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(found, PnpSolution)
+    assert not found.inliers[:90].any()
+    assert found.inliers[90:].all()
+    assert found.inlier_ratio == pytest.approx(0.7)
+    np.testing.assert_allclose(found.reference_from_camera, pose, atol=1e-6)
+
+
+def test_least_squares_beats_the_sample(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    pixels += np.random.default_rng(2).normal(size=pixels.shape)
+    refined = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(refined, PnpSolution)
+    best = refine_pose(pose, pixels, points, CAMERA_MATRIX)
+    np.testing.assert_allclose(refined.reference_from_camera, best, atol=1e-5)
+    assert refined.residual_px == pytest.approx(np.sqrt(2), rel=0.1)
+
+
+def test_the_answer_depends_on_the_seed_only(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    pixels += np.random.default_rng(3).normal(scale=3, size=pixels.shape)
+    first, again = (solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS) for _ in range(2))
+    assert isinstance(first, PnpSolution)
+    assert isinstance(again, PnpSolution)
+    np.testing.assert_array_equal(first.reference_from_camera, again.reference_from_camera)
+
+
+def test_the_pose_moves_with_the_reference(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    other_from_reference = pose_exp([1.0, 2, -1, 0.4, -0.1, 0.2])
+    found = solve_pose(pixels, transform(other_from_reference, points), CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(found, PnpSolution)
+    np.testing.assert_allclose(found.reference_from_camera, compose(other_from_reference, pose), atol=1e-6)
+
+
+def test_covariance_predicts_the_spread_of_estimates(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose, count=80)
+    generator = np.random.default_rng(4)
+    errors, covariances = [], []
+    for _ in range(150):
+        noisy = pixels + 0.5 * generator.normal(size=pixels.shape)
+        found = refine_pose(pose, noisy, points, CAMERA_MATRIX)
+        rotation_error = rotation_log(found[:3, :3] @ pose[:3, :3].T)
+        errors.append(np.concatenate((found[:3, 3] - pose[:3, 3], rotation_error)))
+        covariances.append(pose_covariance(found, noisy, points, CAMERA_MATRIX))
+    spread, expected = np.cov(np.array(errors).T), np.mean(covariances, axis=0)
+    np.testing.assert_allclose(np.sqrt(np.diag(spread)), np.sqrt(np.diag(expected)), rtol=0.25)
+    # whitened errors have variance one in every direction, so the correlations are right as well
+    whitened = np.linalg.solve(np.linalg.cholesky(expected), np.array(errors).T)
+    assert np.linalg.eigvalsh(np.cov(whitened)).max() < 2
+
+
+def test_covariance_is_symmetric_and_positive_without_noise(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    covariance = pose_covariance(pose, pixels + 1e-6, points, CAMERA_MATRIX)
+    np.testing.assert_allclose(covariance, covariance.T, atol=1e-20)
+    assert (np.linalg.eigvalsh(covariance) > 0).all()
+
+
+@pytest.mark.parametrize("true_index", [4, 10, 15])
+def test_an_unknown_focal_length_is_found_among_the_candidates(pose: np.ndarray, true_index: int) -> None:
+    focal_px = focal_candidates(512)[true_index]
+    pixels, points = seen_points(pose)
+    pixels = (pixels - CAMERA_MATRIX[:2, 2]) * focal_px / 400 + CAMERA_MATRIX[:2, 2]
+    found = solve_pose_and_focal(pixels, points, (256, 192), (512, 384), threshold_px=1.0, iterations=100, seed=0)
+    assert isinstance(found, PnpSolution)
+    assert found.focal_px == pytest.approx(focal_px)
+    assert rotation_angle(found.reference_from_camera[:3, :3].T @ pose[:3, :3]) < 1e-5
+
+
+def test_candidates_are_evenly_spaced_in_their_logarithm() -> None:
+    candidates = focal_candidates(512)
+    assert len(candidates) == 21
+    assert candidates[0] == pytest.approx(256)
+    assert candidates[-1] == pytest.approx(1536)
+    np.testing.assert_allclose(candidates[1:] / candidates[:-1], 6 ** (1 / 20))
+
+
+def test_too_few_points_are_a_failure_with_a_reason() -> None:
+    result = solve_pose(np.zeros((3, 2)), np.ones((3, 3)), CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(result, PnpFailure)
+    assert "at least 4" in result.reason
+
+
+def test_points_that_are_not_finite_do_not_count(pose: np.ndarray) -> None:
+    pixels, points = seen_points(pose)
+    points[:100] = np.nan
+    found = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(found, PnpSolution)
+    assert found.inlier_ratio == pytest.approx(2 / 3)
+    assert isinstance(solve_pose(pixels, points * np.nan, CAMERA_MATRIX, **SETTINGS), PnpFailure)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.zeros((50, 3)),
+        np.linspace(1, 2, 50)[:, None] * [1.0, 2, 3],
+        np.random.default_rng(5).normal(size=(50, 3)) * 1e6,
+    ],
+    ids=["one place", "one line", "nonsense"],
+)
+def test_points_that_fit_no_camera_are_a_failure_not_an_identity_pose(points: np.ndarray) -> None:
+    pixels = np.random.default_rng(6).uniform(0, 500, size=(50, 2))
+    settings = {"threshold_px": 0.5, "iterations": 20, "seed": 0}
+    assert isinstance(solve_pose(pixels, points, CAMERA_MATRIX, **settings), PnpFailure)
+    assert isinstance(solve_pose_and_focal(pixels, points, (256, 192), (512, 384), **settings), PnpFailure)
+
+
+def test_wrong_shapes_are_errors() -> None:
+    with pytest.raises(ValueError, match=r"pixels \(n, 2\)"):
+        solve_pose(np.zeros((5, 3)), np.zeros((5, 3)), CAMERA_MATRIX, **SETTINGS)

@@ -1,0 +1,144 @@
+"""The predictor: the network it runs, where and how exactly, and the choices it refuses."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pomato_ros.config import ConfigError, ModelOptions, NetworkConfig
+from pomato_ros.inference.predictor import Predictor, choose_device, choose_precision
+from pomato_ros.inference.preprocess import prepare_frame
+from pomato_ros.model.checkpoint import CheckpointError, file_sha256, save_weights
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.wiring import predict_window
+from pomato_ros.structures import Frame, PairPrediction, Window, WindowPrediction
+
+OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network(tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> Pomato:
+    return make_network(tiny_config)
+
+
+@pytest.fixture(scope="module")
+def weights(network: Pomato, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, network, 64, {}, torch.float32)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def options(weights: Path, **changes: object) -> ModelOptions:
+    return dataclasses.replace(ModelOptions(checkpoint=str(weights), device="cpu", num_threads=1), **changes)
+
+
+def window(count: int = 3, key: int = 0) -> Window:
+    generator = np.random.default_rng(0)
+    frames = [Frame(n, generator.integers(0, 255, (48, 64, 3)).astype(np.uint8)) for n in range(count)]
+    return Window(tuple(prepare_frame(frame, 64) for frame in frames), key)
+
+
+def halves(prediction: WindowPrediction) -> dict[str, torch.Tensor]:
+    both = {"from": prediction.from_key, "to": prediction.to_key}
+    return {f"{order} {name}": getattr(half, name) for order, half in both.items() for name in OUTPUTS}
+
+
+@pytest.mark.parametrize("key", [0, 2])
+def test_a_window_is_predicted_as_the_network_alone_does(network: Pomato, weights: Path, key: int) -> None:
+    seen = window(key=key)
+    prediction = Predictor.from_options(options(weights, precision="fp32")).predict(seen)
+    images = torch.stack([frame.image for frame in seen.frames])
+    expected = halves(predict_window(network, images, key))
+    assert prediction.key == key
+    for name, value in halves(prediction).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_single_and_comes_back_as_single(weights: Path, precision: str) -> None:
+    exact = halves(Predictor.from_options(options(weights, precision="fp32")).predict(window()))
+    rough = halves(Predictor.from_options(options(weights, precision=precision)).predict(window()))
+    for name, value in rough.items():
+        assert value.dtype is torch.float32
+        assert value.device == CPU
+        assert not value.requires_grad
+        assert not torch.equal(value, exact[name])
+        assert (value - exact[name]).norm() < 0.1 * exact[name].norm()
+
+
+def test_the_facts_name_the_weights_and_how_they_run(network: Pomato, weights: Path) -> None:
+    facts = Predictor.from_options(options(weights, precision="bf16")).describe()
+    assert facts == {
+        "checkpoint": str(weights),
+        "sha256": file_sha256(weights),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "temporal_length": network.config.temporal_length,
+        "image_size_px": 64,
+        "device": "cpu",
+        "precision": "bf16",
+    }
+
+
+def test_the_number_of_threads_is_taken_over(weights: Path) -> None:
+    Predictor.from_options(options(weights, num_threads=2))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="threads are left alone where there is a GPU")
+def test_no_number_of_threads_means_all_cores(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    Predictor.from_options(options(weights, num_threads=0))
+    assert torch.get_num_threads() == 3
+
+
+def test_weights_that_cannot_be_used_are_refused(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no weights file"):
+        Predictor.from_options(options(tmp_path / "none.safetensors"))
+    with pytest.raises(CheckpointError, match="has SHA-256"):
+        Predictor.from_options(options(weights, checkpoint_sha256="0" * 64))
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "mps", "cuda:x", ""])
+def test_a_device_of_another_kind_is_refused_with_the_choices(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda or cuda:N, got '{name}'"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(("count", "name"), [(0, "cuda"), (0, "cuda:0"), (1, "cuda:1")])
+def test_a_gpu_that_is_not_there_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch, count: int, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(
+        ConfigError, match=f"device '{name}' was asked for but torch sees {count}.*use device auto or cpu"
+    ):
+        choose_device(name)
+
+
+def test_the_device_is_chosen_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for available, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert choose_device("auto").type == device
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("cpu") == CPU
+
+
+def test_precision_is_as_asked_or_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fp32", "bf16", "fp16"):
+        assert choose_precision(name, CPU) == name
+    for has_it, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_it=has_it: {"avx512_bf16": has_it})
+        assert choose_precision("auto", CPU) == precision
+    for has_it, precision in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has_it=has_it: has_it)
+        assert choose_precision("auto", torch.device("cuda")) == precision

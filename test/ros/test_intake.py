@@ -1,0 +1,69 @@
+import threading
+
+import pytest
+
+from pomato_ros.ros.intake import JUMP_BACK_NS, LATE_FRAMES_IN_A_ROW, NewestFrame, StampMonitor, StampVerdict
+
+
+def test_the_newest_frame_wins_and_the_others_are_passed_over() -> None:
+    newest = NewestFrame()
+    assert [newest.put(message) for message in "abc"] == [False, True, True]
+    arrival = newest.take()
+    assert arrival is not None
+    assert arrival.message == "c"
+    assert newest.put("d") is False
+
+
+def test_taking_waits_for_a_frame() -> None:
+    newest = NewestFrame()
+    taken = []
+    reader = threading.Thread(target=lambda: taken.append(newest.take()))
+    reader.start()
+    newest.put("a")
+    reader.join(5.0)
+    assert taken[0].message == "a"
+
+
+def test_closing_wakes_the_reader_with_nothing() -> None:
+    newest = NewestFrame()
+    taken = []
+    reader = threading.Thread(target=lambda: taken.append(newest.take()))
+    reader.start()
+    newest.close()
+    reader.join(5.0)
+    assert taken == [None]
+
+
+def test_a_cleared_frame_is_gone() -> None:
+    newest = NewestFrame()
+    newest.put("a")
+    newest.clear()
+    assert newest.put("b") is False
+
+
+@pytest.mark.parametrize(
+    ("stamps", "verdicts"),
+    [
+        ([5, 6, 7], [StampVerdict.NEW] * 3),
+        ([5, 5, 6], [StampVerdict.NEW, StampVerdict.REPEATED, StampVerdict.NEW]),
+        ([5, 4, 6], [StampVerdict.NEW, StampVerdict.LATE, StampVerdict.NEW]),
+        ([JUMP_BACK_NS + 5, 5, 6], [StampVerdict.NEW, StampVerdict.JUMP, StampVerdict.NEW]),
+    ],
+)
+def test_verdicts(stamps: list[int], verdicts: list[StampVerdict]) -> None:
+    monitor = StampMonitor()
+    assert [monitor.judge(stamp) for stamp in stamps] == verdicts
+
+
+def test_frames_that_stay_late_are_a_jump() -> None:
+    monitor = StampMonitor()
+    monitor.judge(1000)
+    verdicts = [monitor.judge(10 + index) for index in range(LATE_FRAMES_IN_A_ROW + 1)]
+    assert verdicts[-2:] == [StampVerdict.JUMP, StampVerdict.NEW]
+
+
+def test_after_forgetting_any_stamp_is_new() -> None:
+    monitor = StampMonitor()
+    monitor.judge(10 * JUMP_BACK_NS)
+    monitor.forget()
+    assert monitor.judge(1) is StampVerdict.NEW

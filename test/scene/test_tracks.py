@@ -1,0 +1,306 @@
+"""Tracks in a world of one wall and one mover, in which every position is known."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from pomato_ros.geometry.camera import unproject
+from pomato_ros.geometry.grid import pixel_grid
+from pomato_ros.geometry.rigid import invert, pose_exp, transform
+from pomato_ros.scene.tracks import FADE_FRAMES, Tracker, TrackObservation, empty_track_set, visible_at
+from pomato_ros.structures import Intrinsics, TrackSet
+
+WIDTH, HEIGHT = 64, 48
+CAMERA = Intrinsics(60.0, 60.0, 31.5, 23.5, WIDTH, HEIGHT)
+WALL_M = 3.0  # the wall's z in the world
+INTERVAL_NS = 100_000_000
+
+
+def camera_at(t: int) -> np.ndarray:
+    """The camera slides to the right and turns a little; its depth of the wall stays near."""
+    return pose_exp([0.05 * t, 0.01 * t, 0.0, 0.0, 0.0, 0.01 * t])
+
+
+def still_camera(t: int) -> np.ndarray:
+    return np.eye(4)
+
+
+def points_of(world_from_camera: np.ndarray) -> np.ndarray:
+    """(h, w, 3) in the camera: where each pixel's ray meets the wall."""
+    rays = unproject(pixel_grid(HEIGHT, WIDTH), np.ones((HEIGHT, WIDTH)), CAMERA.matrix()) @ world_from_camera[:3, :3].T
+    distance = (WALL_M - world_from_camera[2, 3]) / rays[..., 2]
+    return transform(invert(world_from_camera), world_from_camera[:3, 3] + distance[..., None] * rays)
+
+
+def observe(
+    t: int,
+    reference: int = 0,
+    pose: Callable[[int], np.ndarray] = camera_at,
+    displacement: np.ndarray | None = None,
+    **changes: object,
+) -> TrackObservation:
+    """Frame ``t`` against frame ``reference``; ``displacement`` (h, w, 3) of the reference's points since, in world."""
+    points_world = transform(pose(reference), points_of(pose(reference)))
+    if displacement is not None:
+        points_world = points_world + displacement
+    matched = torch.from_numpy(transform(invert(pose(t)), points_world)).float()
+    observation = TrackObservation(
+        stamp_ns=1000 + t * INTERVAL_NS,
+        reference_stamp_ns=1000 + reference * INTERVAL_NS,
+        points_matched=matched,
+        conf_match=torch.full((HEIGHT, WIDTH), 2.0),
+        depth=points_of(pose(t))[..., 2].astype(np.float32),
+        dynamic_mask=np.zeros((HEIGHT, WIDTH), dtype=bool),
+        intrinsics=CAMERA,
+        world_from_camera=pose(t),
+    )
+    return dataclasses.replace(observation, **changes)
+
+
+def by_id(tracks: TrackSet, values: np.ndarray) -> dict[int, np.ndarray]:
+    return dict(zip(tracks.ids.tolist(), values, strict=True))
+
+
+# --- seeds
+
+
+@pytest.mark.parametrize("grid_px", [8, 5, 16])
+def test_every_cell_of_the_grid_gets_one_track_at_a_pixel(grid_px: int) -> None:
+    tracks = Tracker(10000, grid_px).update(observe(0))
+    cells = {tuple(cell) for cell in (tracks.pixels // grid_px).astype(int).tolist()}
+    assert len(cells) == len(tracks.ids) == len(set(tracks.ids.tolist()))
+    expected = len(range(grid_px // 2, WIDTH, grid_px)) * len(range(grid_px // 2, HEIGHT, grid_px))
+    assert len(cells) == expected
+    assert tracks.visible.all()
+    assert (tracks.age_frames == 1).all()
+    assert (tracks.velocities_world == 0).all()
+    np.testing.assert_allclose(tracks.confidence, 2.0)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 20, 48])
+def test_a_limit_thins_the_seeds_evenly(limit: int) -> None:
+    tracks = Tracker(limit, 8).update(observe(0))
+    assert len(tracks.ids) == limit
+    if limit >= 7:
+        assert np.ptp(tracks.pixels[:, 1]) > 0.7 * HEIGHT
+        assert np.ptp(tracks.pixels[:, 0]) > 0.5 * WIDTH
+
+
+def test_no_limit_is_passed_in_a_long_run() -> None:
+    tracker = Tracker(30, 8)
+    for t in range(40):
+        assert len(tracker.update(observe(t, t // 4 * 4)).ids) <= 30
+
+
+def test_a_grid_coarser_than_the_image_has_no_tracks() -> None:
+    assert len(Tracker(10, 200).update(observe(0)).ids) == 0
+
+
+# --- positions
+
+
+def test_still_points_stay_where_they_are_while_the_camera_moves() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0))
+    np.testing.assert_allclose(first.positions_world[:, 2], WALL_M, rtol=1e-5)
+    for t in range(1, 6):
+        tracks = tracker.update(observe(t))
+        assert (tracks.ids == first.ids).all()
+        assert (tracks.age_frames == t + 1).all()
+        np.testing.assert_allclose(tracks.positions_world, first.positions_world, atol=1e-4)
+        np.testing.assert_allclose(tracks.velocities_world, 0.0, atol=1e-3)
+        in_camera = transform(invert(camera_at(t)), tracks.positions_world[tracks.visible])
+        expected = in_camera[:, :2] / in_camera[:, 2:] * 60.0 + [31.5, 23.5]
+        np.testing.assert_allclose(tracks.pixels[tracks.visible], expected, atol=1e-3)
+        assert np.isnan(tracks.pixels[~tracks.visible]).all()
+
+
+def test_the_velocity_of_a_steady_point_becomes_its_own() -> None:
+    tracker = Tracker(100, 8)
+    speed = np.array([0.2, -0.1, 0.05])
+    for t in range(10):
+        moved = np.broadcast_to(speed * t * 0.1, (HEIGHT, WIDTH, 3))
+        tracks = tracker.update(observe(t, displacement=moved))
+    assert len(tracks.ids)
+    np.testing.assert_allclose(
+        tracks.velocities_world, np.broadcast_to(speed, tracks.velocities_world.shape), rtol=0.02
+    )
+
+
+def test_what_was_given_out_is_not_changed_later() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0))
+    copies = {item.name: getattr(first, item.name).copy() for item in dataclasses.fields(TrackSet)}
+    tracker.update(observe(3, dynamic_mask=np.ones((HEIGHT, WIDTH), dtype=bool)))
+    for name, before in copies.items():
+        np.testing.assert_array_equal(getattr(first, name), before)
+
+
+def test_points_that_are_no_numbers_are_never_given_out() -> None:
+    tracker = Tracker(100, 8)
+    count = len(tracker.update(observe(0)).ids)
+    broken = observe(1)
+    broken.points_matched[20:30, 20:30] = torch.nan
+    broken.points_matched[40, :] = torch.inf
+    tracks = tracker.update(broken)
+    assert 0 < len(tracks.ids) < count
+    assert np.isfinite(tracks.positions_world).all()
+    assert np.isfinite(tracks.velocities_world).all()
+
+
+# --- what is seen
+
+
+def test_a_track_behind_a_surface_is_hidden_until_the_surface_goes() -> None:
+    tracker = Tracker(100, 8)
+    tracker.update(observe(0, pose=still_camera))
+    curtain = points_of(np.eye(4))[..., 2].astype(np.float32)
+    curtain[:, :32] = 1.0
+    behind = tracker.update(observe(1, pose=still_camera, depth=curtain))
+    ahead = tracker.update(observe(2, pose=still_camera))
+    left = behind.pixels[:, 0] < 32
+    assert behind.visible.any()
+    assert np.isnan(behind.pixels[~behind.visible]).all()
+    assert (~behind.visible).sum() == (ahead.pixels[:, 0] < 32).sum()
+    assert not left[behind.visible].any()
+    assert ahead.visible.all()
+    assert (ahead.ids == behind.ids).all()
+
+
+def test_a_track_hidden_longer_than_a_window_is_given_up() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0, pose=still_camera))
+    curtain = points_of(np.eye(4))[..., 2].astype(np.float32)
+    curtain[:, :32] = 1.0
+    for t in range(1, FADE_FRAMES + 1):
+        assert len(tracker.update(observe(t, pose=still_camera, depth=curtain)).ids) == len(first.ids)
+    left = tracker.update(observe(FADE_FRAMES + 1, pose=still_camera, depth=curtain))
+    assert 0 < len(left.ids) < len(first.ids)
+    assert left.visible.all()
+
+
+@pytest.mark.parametrize(
+    ("pixel", "depth", "seen"),
+    [
+        ((0.0, 0.0), 2.0, True),
+        ((-0.4, 47.4), 2.0, True),
+        ((-0.6, 5.0), 2.0, False),
+        ((5.0, 47.6), 2.0, False),
+        ((63.6, 5.0), 2.0, False),
+        ((5.0, 5.0), 2.15, True),  # within a tenth of the surface's depth
+        ((5.0, 5.0), 2.3, False),
+        ((5.0, 5.0), 1.0, True),
+        ((20.0, 20.0), 2.0, False),  # nothing is known there
+        ((np.nan, np.nan), 2.0, False),
+        ((5.0, 5.0), np.nan, False),
+    ],
+)
+def test_a_point_is_visible_inside_the_image_and_not_behind_its_surface(
+    pixel: tuple[float, float], depth: float, seen: bool
+) -> None:
+    surface = np.full((HEIGHT, WIDTH), 2.0, np.float32)
+    surface[20, 20] = np.nan
+    assert visible_at(np.array([pixel]), np.array([depth]), surface).tolist() == [seen]
+
+
+def test_a_track_on_something_that_moves_says_so() -> None:
+    tracker = Tracker(100, 8)
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[:, 40:] = True
+    tracker.update(observe(0))
+    tracks = tracker.update(observe(1, dynamic_mask=mask))
+    columns = np.rint(tracks.pixels[tracks.visible, 0])
+    np.testing.assert_array_equal(tracks.dynamic[tracks.visible], columns >= 40)
+    assert not tracker.update(observe(2)).dynamic[tracks.visible].any()
+
+
+# --- from window to window
+
+
+def test_a_track_is_continued_from_its_pixel_in_the_new_reference() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0))
+    for t in range(1, 5):
+        before = tracker.update(observe(t))
+    after = tracker.update(observe(5, reference=4))
+    common = sorted(set(before.ids.tolist()) & set(after.ids.tolist()))
+    assert len(common) > 0.7 * len(first.ids)
+    old, new = by_id(first, first.positions_world), by_id(after, after.positions_world)
+    for track in common:  # the wall is flat: reading between pixels is exact, the border to within half a pixel
+        np.testing.assert_allclose(new[track], old[track], atol=0.5 * WALL_M / 60.0)
+    inner = [track for track in common if np.all(np.abs(new[track] - old[track]) < 1e-3)]
+    assert len(inner) > 0.8 * len(common)
+
+
+def test_tracks_seen_at_the_very_border_do_not_shrink_towards_the_camera() -> None:
+    tracker = Tracker(1000, 1)  # a track at every pixel, so that many leave over the border
+    tracker.update(observe(0))
+    tracker.update(observe(1))
+    tracks = tracker.update(observe(2, reference=1))
+    old = tracks.age_frames == 3
+    assert old.any()
+    np.testing.assert_allclose(tracks.positions_world[old, 2], WALL_M, rtol=1e-3)
+
+
+def test_tracks_that_were_not_seen_in_the_new_reference_end_and_their_ids_are_not_used_again() -> None:
+    tracker = Tracker(100, 8)
+    tracker.update(observe(0))
+    curtain = points_of(camera_at(4))[..., 2].astype(np.float32)
+    curtain[:, :32] = 1.0
+    hidden = tracker.update(observe(4, depth=curtain))
+    after = tracker.update(observe(5, reference=4))
+    assert set(hidden.ids[hidden.visible].tolist()) <= set(after.ids.tolist())
+    assert not set(hidden.ids[~hidden.visible].tolist()) & set(after.ids.tolist())
+    new = set(after.ids.tolist()) - set(hidden.ids.tolist())
+    assert new
+    assert min(new) > max(hidden.ids)
+
+
+def test_a_reference_nobody_saw_starts_over() -> None:
+    tracker = Tracker(100, 8)
+    before = tracker.update(observe(0))
+    after = tracker.update(observe(5, reference=3))
+    assert not set(before.ids.tolist()) & set(after.ids.tolist())
+
+
+def test_frames_that_were_forgotten_can_no_longer_be_continued_from() -> None:
+    tracker = Tracker(100, 8)
+    for t in range(3):
+        before = tracker.update(observe(t))
+    tracker.forget_frames_before(observe(2).stamp_ns)
+    after = tracker.update(observe(3, reference=2))
+    assert set(before.ids.tolist()) & set(after.ids.tolist())
+    tracker.forget_frames_before(observe(9).stamp_ns)
+    assert not set(after.ids.tolist()) & set(tracker.update(observe(9, reference=3)).ids.tolist())
+
+
+def test_empty_cells_are_filled_at_every_new_reference() -> None:
+    tracker = Tracker(1000, 8)
+    for t in range(0, 12, 4):
+        tracks = tracker.update(observe(t, reference=t))
+        cells = {tuple(cell) for cell in (tracks.pixels // 8).astype(int).tolist()}
+        assert len(cells) == (WIDTH // 8) * (HEIGHT // 8)
+
+
+def test_after_a_reset_ids_go_on() -> None:
+    tracker = Tracker(100, 8)
+    before = tracker.update(observe(3))
+    tracker.reset()
+    after = tracker.update(observe(0))
+    assert min(after.ids) > max(before.ids)
+    assert (after.age_frames == 1).all()
+
+
+# --- nothing
+
+
+def test_no_tracks_are_a_set_like_any_other() -> None:
+    none, empty = Tracker(0, 8).update(observe(0)), empty_track_set()
+    for tracks in (none, empty):
+        for item in dataclasses.fields(TrackSet):
+            value, usual = getattr(tracks, item.name), getattr(Tracker(4, 8).update(observe(0)), item.name)
+            assert value.shape == (0, *usual.shape[1:])
+            assert value.dtype == usual.dtype

@@ -1,0 +1,226 @@
+"""The engine over a predictor that knows the truth: any error left is the engine's own."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from pomato_ros.config import ConfigError, PomatoConfig
+from pomato_ros.engine import Engine
+from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
+from pomato_ros.geometry.rigid import invert, rotation_angle
+from pomato_ros.structures import TrackingState, Window, WindowPrediction
+from pomato_ros.synthetic.clip import Clip
+from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
+
+FRAMES = 30
+MODES = ("anchored", "rolling")
+
+
+@pytest.fixture(scope="module")
+def moving_clip() -> Clip:
+    """A clip whose camera travels among movers."""
+    world = dataclasses.replace(TRAIN_WORLD, mover_probability=1.0, camera_kinds=(1.0, 0.0, 0.0, 0.0, 0.0))
+    return render_clip(6, world, FRAMES, (96, 64))
+
+
+@functools.cache
+def run(clip: Clip, config: PomatoConfig, **oracle):
+    engine = Engine(config, OraclePredictor(clip, **oracle))
+    return [engine.step(frame_of(clip, t)) for t in range(len(clip))]
+
+
+def true_pose(clip: Clip, t: int) -> np.ndarray:
+    """Pose of camera ``t`` in the first camera, the engine's world."""
+    return invert(clip.world_from_camera[0].numpy()) @ clip.world_from_camera[t].numpy()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_true_pointmaps_give_the_true_trajectory_up_to_one_scale(moving_clip, mode):
+    scenes = run(moving_clip, PomatoConfig().with_values({"mode": mode}), pair_scale=0.7)
+    for t, scene in enumerate(scenes):
+        truth = true_pose(moving_clip, t)
+        np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * truth[:3, 3], atol=2e-3)
+        assert rotation_angle(scene.world_from_camera[:3, :3].T @ truth[:3, :3]) < 1e-3
+
+
+def test_where_pointmaps_are_noise_the_image_still_gives_the_rotation():
+    clip = render_clip(3, dataclasses.replace(TRAIN_WORLD, mover_probability=0.0), 14, (96, 64))
+    pixel_angle = 1 / clip.intrinsics.fx_px
+    for t, scene in enumerate(run(clip, PomatoConfig(), noise=0.1)):
+        error = scene.world_from_camera[:3, :3].T @ true_pose(clip, t)[:3, :3]
+        assert rotation_angle(error) < 2 * pixel_angle * (1 + t // 8)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_depth_and_pose_share_one_scale_that_a_fixed_scale_sets(moving_clip, mode):
+    options = {"mode": mode, "scale_source": "fixed", "scale": 1 / 0.7}
+    for t, scene in enumerate(run(moving_clip, PomatoConfig().with_values(options), pair_scale=0.7)):
+        np.testing.assert_allclose(scene.depth, moving_clip.depth_m[t].numpy(), rtol=5e-3)
+        np.testing.assert_allclose(scene.world_from_camera[:3, 3], true_pose(moving_clip, t)[:3, 3], atol=5e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mask_holds_only_pixels_that_moved_and_most_that_moved_far(moving_clip, mode):
+    found = missed = 0
+    scenes = run(moving_clip, PomatoConfig().with_values({"mode": mode}))
+    anchor = 0
+    for t, scene in enumerate(scenes):
+        anchor = {"anchored": max(0, (t - 4) // 8 * 8), "rolling": max(0, t - 11)}[mode]
+        moved = moving_clip.moving_mask(t, anchor).numpy()
+        assert not (scene.dynamic_mask & ~moved).any()
+        distance = (moving_clip.points_matched(t, anchor) - moving_clip.points_transferred(t, anchor)).norm(dim=-1)
+        far = (distance / moving_clip.points_transferred(t, anchor).norm(dim=-1)).numpy() > 0.15
+        found += int((scene.dynamic_mask & far).sum())
+        missed += int((~scene.dynamic_mask & far).sum())
+    assert found > 9 * missed
+
+
+def test_a_still_scene_has_an_empty_mask_though_pointmaps_are_noisy():
+    world = dataclasses.replace(TRAIN_WORLD, mover_probability=0.0)
+    clip = render_clip(3, world, 14, (96, 64))
+    for scene in run(clip, PomatoConfig(), noise=0.005):
+        assert scene.dynamic_mask.mean() < 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tracks_keep_their_ids_across_windows_and_follow_their_points(moving_clip, mode):
+    options = {"mode": mode, "scale_source": "fixed", "scale": 1 / 0.7}
+    scenes = run(moving_clip, PomatoConfig().with_values(options), pair_scale=0.7)
+    ids = [set(scene.tracks.ids.tolist()) for scene in scenes]
+    assert len(ids[0] & ids[24]) > 0.3 * len(ids[0])  # three windows later
+    retired: set[int] = set()
+    for earlier, later in zip(ids, ids[1:], strict=False):
+        retired |= earlier - later
+        assert not retired & later
+    last = scenes[20].tracks
+    still = last.visible & ~last.dynamic
+    pixels = np.rint(last.pixels[still]).astype(int)
+    seen = scenes[20].points_camera[pixels[:, 1], pixels[:, 0]]
+    in_camera = (last.positions_world[still] - scenes[20].world_from_camera[:3, 3]) @ scenes[20].world_from_camera[
+        :3, :3
+    ]
+    assert np.median(np.abs(in_camera[:, 2] - seen[:, 2]) / seen[:, 2]) < 0.02
+
+
+def test_every_published_number_is_finite_where_it_is_valid(moving_clip):
+    for scene in run(moving_clip, PomatoConfig(), noise=0.05):
+        assert np.isfinite(scene.world_from_camera).all()
+        assert np.isfinite(scene.tracks.positions_world).all()
+        assert np.linalg.eigvalsh(scene.pose_covariance).min() > 0
+
+
+def test_the_state_is_warming_until_the_window_is_full(moving_clip):
+    scenes = run(moving_clip, PomatoConfig())
+    assert [scene.state for scene in scenes[:11]] == [TrackingState.WARMING] * 11
+    assert {scene.state for scene in scenes[11:]} == {TrackingState.TRACKING}
+    assert [scene.frames_in_window for scene in scenes[:13]] == [*range(1, 13), 12]
+
+
+def test_reset_starts_a_new_world_but_never_reuses_a_track_id(moving_clip):
+    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    before = engine.step(frame_of(moving_clip, 5))
+    engine.reset()
+    after = engine.step(frame_of(moving_clip, 0))
+    np.testing.assert_array_equal(after.world_from_camera, np.eye(4))
+    assert not set(before.tracks.ids.tolist()) & set(after.tracks.ids.tolist())
+
+
+class Blinded(OraclePredictor):
+    """Answers with nonsense while ``blind`` is set."""
+
+    blind = False
+
+    def predict(self, window: Window) -> WindowPrediction:
+        """Truth, or noise in place of where the newest frame's pixels are."""
+        prediction = super().predict(window)
+        if not self.blind:
+            return prediction
+        generator = torch.Generator().manual_seed(len(window.frames))
+        noise = torch.randn(prediction.to_key.points_2.shape, generator=generator)
+        return dataclasses.replace(
+            prediction, to_key=dataclasses.replace(prediction.to_key, points_2=noise, points_match=noise)
+        )
+
+
+def test_noise_images_are_lost_without_a_pose_and_tracking_comes_back(moving_clip):
+    predictor = Blinded(moving_clip)
+    engine = Engine(PomatoConfig(), predictor)
+    scenes = []
+    for t in range(FRAMES):
+        predictor.blind = 13 <= t < 17
+        frame = frame_of(moving_clip, t)
+        if predictor.blind:
+            noise = np.random.default_rng(t).integers(0, 256, frame.image_rgb.shape, dtype=np.uint8)
+            frame = dataclasses.replace(frame, image_rgb=noise)
+        scenes.append(engine.step(frame))
+    assert all(scene.state is TrackingState.LOST and scene.world_from_camera is None for scene in scenes[13:17])
+    assert all(scene.state is TrackingState.TRACKING and scene.world_from_camera is not None for scene in scenes[25:])
+
+
+def test_an_uncalibrated_camera_gets_its_focal_length_from_the_pointmap(moving_clip):
+    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    scene = engine.step(frame_of(moving_clip, 0, calibrated=False))
+    assert not scene.intrinsics_known
+    assert scene.intrinsics.fx_px == pytest.approx(moving_clip.intrinsics.fx_px, rel=1e-2)
+
+
+def test_time_that_does_not_advance_is_refused(moving_clip):
+    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine.step(frame_of(moving_clip, 3))
+    with pytest.raises(ValueError, match="expected a frame after"):
+        engine.step(frame_of(moving_clip, 3))
+
+
+def test_every_nth_frame_is_used_and_a_refused_one_leaves_its_place(moving_clip):
+    engine = Engine(PomatoConfig().with_values({"window_stride": 3}), OraclePredictor(moving_clip))
+    scenes = [engine.step(frame_of(moving_clip, t)) for t in range(6)]
+    assert [scene is not None for scene in scenes] == [True, False, False, True, False, False]
+    assert scenes[3].frames_in_window == 2
+    with pytest.raises(ValueError, match="expected a frame after"):
+        engine.step(frame_of(moving_clip, 0))
+    assert engine.step(frame_of(moving_clip, 6)).frames_in_window == 3
+    assert engine.step(frame_of(moving_clip, 7)) is None
+    engine.reset()
+    assert engine.step(frame_of(moving_clip, 0)).frames_in_window == 1
+
+
+def test_an_image_too_small_for_the_network_is_refused_and_forgotten(moving_clip):
+    engine = Engine(PomatoConfig().with_values({"image_size": 15}), OraclePredictor(moving_clip))
+    with pytest.raises(ValueError, match="smaller than one patch"):
+        engine.step(frame_of(moving_clip, 0))
+
+
+@pytest.mark.parametrize(("window_size", "length"), [(12, 6), (7, 6)])
+def test_a_window_longer_than_the_weights_reach_is_refused_at_once(moving_clip, window_size, length):
+    class Short(OraclePredictor):
+        def describe(self):
+            return {**super().describe(), "temporal_length": length}
+
+    config = PomatoConfig().with_values({"window_size": window_size})
+    with pytest.raises(
+        ConfigError, match=f"window_size must be at most {length} with these weights, got {window_size}"
+    ):
+        Engine(config, Short(moving_clip))
+    Engine(config.with_values({"window_size": length}), Short(moving_clip))
+
+
+def test_dynamic_options_count_from_the_next_step_on(moving_clip):
+    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    assert np.isfinite(engine.step(frame_of(moving_clip, 0)).depth).all()
+    engine.update_config(PomatoConfig().with_values({"conf_threshold": 9.0}))
+    assert np.isnan(engine.step(frame_of(moving_clip, 1)).depth).all()
+
+
+def test_a_scene_carries_its_frame_and_where_its_time_went(moving_clip):
+    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    scene = engine.step(frame_of(moving_clip, 2))
+    assert scene.stamp_ns == moving_clip.stamps_ns[2]
+    np.testing.assert_array_equal(scene.image_rgb, moving_clip.images[2].numpy())
+    assert scene.source_size_wh == (96, 64)
+    assert scene.intrinsics == moving_clip.intrinsics
+    assert scene.stage_seconds.keys() == {"preprocess", "model", "scene"}
+    assert all(seconds >= 0 for seconds in scene.stage_seconds.values())
+    assert engine.describe()["image_size_px"] == engine.image_size_px == 96

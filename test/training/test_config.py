@@ -1,0 +1,58 @@
+"""Recipes: how steps fall into stages, and what every preset must keep to."""
+
+import dataclasses
+
+import pytest
+
+from pomato_ros.training.config import HELD_OUT_SEED, PRESETS, TrainConfig, scaled_to
+
+EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
+
+
+def test_every_step_belongs_to_one_stage_in_order(recipe: TrainConfig) -> None:
+    places = [recipe.locate(step) for step in range(recipe.total_steps)]
+    assert places == [(number, local) for number, stage in enumerate(recipe.stages) for local in range(stage.steps)]
+    assert all(recipe.stage_at(step) is recipe.stages[number] for step, (number, _) in enumerate(places))
+
+
+def test_a_step_beyond_the_end_is_an_error(recipe: TrainConfig) -> None:
+    with pytest.raises(IndexError, match="the run has 9 steps"):
+        recipe.locate(recipe.total_steps)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.7, 2), (2.0, 6), (0.01, 1)])
+def test_a_scaled_recipe_keeps_its_stages(recipe: TrainConfig, share: float, steps: int) -> None:
+    scaled = scaled_to(recipe, share)
+    assert [stage.steps for stage in scaled.stages] == [steps] * len(recipe.stages)
+    assert [stage.name for stage in scaled.stages] == [stage.name for stage in recipe.stages]
+
+
+@EVERY_PRESET
+def test_a_preset_fits_its_network_and_its_clips(preset: TrainConfig) -> None:
+    patch = preset.network.patch_size
+    assert all(side % patch == 0 for shape in preset.shapes for side in shape.size_wh)
+    for stage in preset.stages:
+        assert 2 <= min(stage.window_frames) <= max(stage.window_frames) <= stage.clip_frames
+        assert stage.pairwise or max(stage.window_frames) <= preset.network.temporal_length
+
+
+@EVERY_PRESET
+def test_training_never_draws_a_held_out_scene(preset: TrainConfig) -> None:
+    # the places that the seed of a clip is made of, and that none spills into the next
+    assert max(stage.clips for stage in preset.stages) < 1 << 20
+    assert len(preset.shapes) <= 1 << 4
+    assert max(stage.clip_frames for stage in preset.stages) < 1 << 6
+    assert (preset.seed + 1) << 30 <= HELD_OUT_SEED
+
+
+@pytest.mark.parametrize("seed", [-1, 3])
+def test_a_seed_whose_scenes_are_held_out_is_refused(recipe: TrainConfig, seed: int) -> None:
+    with pytest.raises(ValueError, match=f"expected a seed of 0, 1 or 2, got {seed}"):
+        dataclasses.replace(recipe, seed=seed)
+
+
+@EVERY_PRESET
+def test_the_matching_head_learns_from_some_stage_to_the_end(preset: TrainConfig) -> None:
+    flags = [stage.matching for stage in preset.stages]
+    assert flags == sorted(flags)
+    assert flags[-1]
