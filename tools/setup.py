@@ -326,7 +326,10 @@ def install_command(mode: str) -> None:
     script.write_text(environment_script(ROOT, environment))
     entry = VENV / "libexec" / "pomato.py"
     entry.parent.mkdir(exist_ok=True)
-    entry.write_text("import sys\n\nfrom pomato_ros.cli.main import main\n\nsys.exit(main())\n")
+    # guarded, because processes that multiprocessing spawns read it again
+    entry.write_text(
+        "import sys\n\nfrom pomato_ros.cli.main import main\n\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
     command = VENV / "bin" / "pomato"
     command.unlink(missing_ok=True)
     command.write_text(f'#!/bin/sh\n# Written by tools/setup.py.\n. "{script}"\nexec "{PYTHON}" "{entry}" "$@"\n')

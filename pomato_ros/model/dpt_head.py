@@ -53,11 +53,12 @@ class Fusion(nn.Module):
         self.resConfUnit1 = ResidualUnit(dim)
         self.resConfUnit2 = ResidualUnit(dim)
 
-    def forward(self, path: Tensor, layer: Tensor | None = None) -> Tensor:
-        """``path`` (b, c, h, w) and ``layer`` of the same size -> (b, c, 2h, 2w)."""
+    def forward(self, path: Tensor, layer: Tensor | None = None, upsample: bool = True) -> Tensor:
+        """``path`` (b, c, h, w) and ``layer`` of the same size -> (b, c, 2h, 2w), or (b, c, h, w) not upsampled."""
         if layer is not None:
             path = path + self.resConfUnit1(layer)
-        return self.out_conv(upsample_twice(self.resConfUnit2(path)))
+        merged = self.resConfUnit2(path)
+        return self.out_conv(upsample_twice(merged) if upsample else merged)
 
 
 class Scratch(nn.Module):
@@ -136,14 +137,20 @@ class DptNetwork(nn.Module):
         path_3 = self.over_time(3, self.scratch.refinenet3(path_4, layers[2]), frames)
         return FusedFeatures(path_3=path_3, layer_2=layers[1], layer_1=layers[0])
 
-    def finish(self, fused: FusedFeatures) -> Tensor:
-        """The per-frame rest: -> raw output (b, 4, h, w)."""
-        path_2 = self.scratch.refinenet2(fused.path_3, fused.layer_2)
-        return self.head(self.scratch.refinenet1(path_2, fused.layer_1))
+    def finish(self, fused: FusedFeatures, stride: int = 1) -> Tensor:
+        """The per-frame rest: -> raw output (b, 4, h / stride, w / stride).
 
-    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> Tensor:
-        """Decoder's token list -> raw output (b * frames, 4, h, w)."""
-        return self.finish(self.fuse(tokens, grid_hw, frames))
+        ``stride`` 2 or 4 leaves out the last upsampling or the last two; all layers take part whatever it is, so the
+        same weights can learn on coarse pointmaps, where almost all of the time goes to the trunk.
+        """
+        path_2 = self.scratch.refinenet2(fused.path_3, fused.layer_2)
+        path_1 = self.scratch.refinenet1(path_2, fused.layer_1, upsample=stride < 4)
+        narrowed = self.head[0](path_1)
+        return self.head[2:](self.head[1](narrowed) if stride < 2 else narrowed)
+
+    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int, stride: int = 1) -> Tensor:
+        """Decoder's token list -> raw output (b * frames, 4, h / stride, w / stride)."""
+        return self.finish(self.fuse(tokens, grid_hw, frames), stride)
 
 
 class PointmapHead(nn.Module):
@@ -154,9 +161,11 @@ class PointmapHead(nn.Module):
         super().__init__()
         self.dpt = DptNetwork(config)
 
-    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> tuple[Tensor, Tensor]:
-        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w)."""
-        return activate(self.dpt(tokens, grid_hw, frames))
+    def forward(
+        self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int, stride: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w), of every ``stride``-th pixel."""
+        return activate(self.dpt(tokens, grid_hw, frames, stride))
 
 
 def activate(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,9 +122,11 @@ def initialise(network: Pomato, generator: torch.Generator) -> None:
 
     | parameter | start |
     |---|---|
-    | linear and patch projection | Xavier uniform, zero bias |
-    | convolutions of the heads | He normal, zero bias |
-    | last convolution of a head | a hundredth of that; its bias alone looks along the optical axis |
+    | linear and patch projection | Xavier uniform, zero bias; patches 1.7 times that |
+    | last linear of a trunk's branch | a quarter of that, or what all tokens share soon drowns what each has seen |
+    | convolutions of the heads | normal with variance 1 / inputs, He's 2 / inputs after a ReLU; zero bias |
+    | second convolution of a residual unit | zero, so that depth of the head does not multiply what comes in |
+    | last convolution of a head | 0.3 of He normal; its bias looks along the optical axis |
     | output projection of motion modules | zero, so that a window starts as independent pairs |
     """
     for name, module in network.named_modules():
@@ -132,15 +134,21 @@ def initialise(network: Pomato, generator: torch.Generator) -> None:
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if name.startswith(("enc_blocks.", "dec_blocks")) and name.endswith((".proj", ".fc2")):
+                module.weight.data.mul_(0.25)
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
+            # a transposed convolution whose stride is its kernel reads each input once
+            inputs = module.in_channels if isinstance(module, nn.ConvTranspose2d) else module.weight[0].numel()
+            gain = 2.0 if name.endswith(("conv1", "dpt.head.4")) else 1.0
+            nn.init.normal_(module.weight, 0.0, (gain / inputs) ** 0.5, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        if name.endswith("temporal_transformer.proj_out"):
+        if name.endswith(("conv2", "temporal_transformer.proj_out")):
             nn.init.zeros_(module.weight)
-    nn.init.xavier_uniform_(network.patch_embed.proj.weight.view(network.config.enc_embed_dim, -1), generator=generator)
+    patches = network.patch_embed.proj.weight.view(network.config.enc_embed_dim, -1)
+    nn.init.xavier_uniform_(patches, gain=1.7, generator=generator)
     for head in (network.downstream_head1, network.downstream_head2, network.downstream_head3):
         weight, bias = head.dpt.head[4].parameters()
         with torch.no_grad():
-            weight.mul_(0.01)
+            weight.mul_(0.3)
             bias.copy_(torch.tensor([0.0, 0.0, 0.7, 0.0]))

@@ -36,9 +36,10 @@ class Stage:
     windows: int  # windows a step, of the mean number of frames; longer windows come in smaller numbers
     window_frames: tuple[int, ...]  # how many frames a window may have, drawn for every step
     clip_frames: int  # frames rendered of a scene; windows are drawn from them
-    clips: int  # scenes drawn from; each is seen many times, in other windows and colours
+    clips: int  # most scenes drawn from; each is seen many times, in other windows and colours
     pairwise: bool
     matching: bool
+    stride: int = 1  # 2 or 4: pointmaps of every second or fourth pixel, see DptNetwork.finish
     frozen_trunk: bool = False
 
 
@@ -51,12 +52,15 @@ class TrainConfig:
     shapes: tuple[ImageShape, ...]
     world: WorldConfig = field(default_factory=lambda: TRAIN_WORLD)
     seed: int = 1
+    clips_at_first: int = 240  # scenes drawn from at the first step
+    clips_a_step: int = 1  # by how many they grow
     warmup_steps: int = 150
+    head_learning_rate_share: float = 0.3  # of the trunk's: wide convolutions without norms take smaller steps
     final_learning_rate_share: float = 0.03
     weight_decay: float = 0.05
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
-    confidence_alpha: float = 0.2  # weight of the logarithm in the confidence loss
+    confidence_alpha: float = 0.2  # least weight of the logarithm in the confidence loss
     ego_weight: float = 1.0  # of the loss on X^{2,1} - X^{2,2}, the signal that odometry reads
     motion_weight: float = 1.0  # of the loss on X_m - X, the signal that the moving mask reads
 
@@ -86,9 +90,10 @@ class TrainConfig:
 NANO_RECIPE = TrainConfig(
     network=NANO,
     stages=(
-        Stage("geometry", 1300, 6e-4, 18, (2,), 6, 3000, pairwise=True, matching=False),
-        Stage("matching", 1000, 5e-4, 18, (2,), 6, 3000, pairwise=True, matching=True),
-        Stage("temporal", 380, 3e-4, 3, (4, 8, 12), 12, 500, pairwise=False, matching=True),
+        Stage("geometry", 4200, 6e-4, 24, (2,), 6, 8000, pairwise=True, matching=False, stride=4),
+        Stage("matching", 1900, 4e-4, 24, (2,), 6, 8000, pairwise=True, matching=True, stride=4),
+        Stage("detail", 900, 2.5e-4, 24, (2,), 6, 8000, pairwise=True, matching=True),
+        Stage("temporal", 250, 1.5e-4, 3, (4, 8, 12), 12, 500, pairwise=False, matching=True, stride=2),
     ),
     shapes=(ImageShape((128, 96), 0.6), ImageShape((128, 80), 0.4)),
 )

@@ -40,9 +40,10 @@ def confidence_loss(error: Tensor, conf: Tensor, alpha: float) -> Tensor:
 
     The paper's loss (eq. 4) lets C weigh the error's own gradient; on small batches a few confident mistakes then make
     up most of it (gradient norms near 100). Here every pixel teaches geometry alike, and C only learns to tell how
-    large the error is.
+    large the error is. As C is above 1, an alpha below the mean error would hold it there, so it is at least that.
     """
-    return error.mean() + (conf * error.detach() - alpha * conf.log()).mean()
+    weight = error.detach().mean().clamp(min=alpha)
+    return error.mean() + (conf * error.detach() - weight * conf.log()).mean()
 
 
 def balanced_motion_loss(error: Tensor, moving: Tensor) -> Tensor:

@@ -64,12 +64,29 @@ def mirrored(targets: Targets) -> Targets:
     )
 
 
-class WindowDataset(Dataset[WindowBatch]):
-    """Item i is the batch of step i of a run. Rendered clips are kept in the worker's memory."""
+def thinned(targets: Targets, stride: int) -> Targets:
+    """Truth at the pixels that a head without its last upsamplings speaks of: corners stay corners."""
+    if stride == 1:
+        return targets
+    height, width = targets.moving.shape[-2:]
+    rows = torch.linspace(0, height - 1, height // stride).round().long()
+    columns = torch.linspace(0, width - 1, width // stride).round().long()
+    picked = {item.name: getattr(targets, item.name)[:, rows][:, :, columns] for item in fields(Targets)}
+    return Targets(**picked)
 
-    def __init__(self, config: TrainConfig) -> None:
-        """All steps of the run ``config``."""
+
+class WindowDataset(Dataset[WindowBatch]):
+    """Item i is the batch of step i of a run, or one process's part of it. Rendered clips are kept in memory.
+
+    A window of a step is drawn from its place in the step alone, and from a share of the clips that belongs to that
+    place: processes that take places of their own render clips of their own, and together do what one would do.
+    """
+
+    def __init__(self, config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+        """All steps of the run ``config``, every ``processes``-th window from number ``process`` on."""
         self.config = config
+        self.process = process
+        self.processes = processes
         self._clips: dict[tuple[int, int, int], Clip] = {}
 
     def __len__(self) -> int:
@@ -84,27 +101,26 @@ class WindowDataset(Dataset[WindowBatch]):
         shape_index = int(torch.multinomial(weights, 1, generator=generator))
         frames = stage.window_frames[int(torch.randint(0, len(stage.window_frames), (), generator=generator))]
         key = 0 if torch.rand((), generator=generator) < FIRST_FRAME_KEY_SHARE else frames - 1
-        windows = max(1, round(stage.windows * sum(stage.window_frames) / len(stage.window_frames) / frames))
+        windows = max(self.processes, round(stage.windows * sum(stage.window_frames) / len(stage.window_frames) / frames))
         paired = tuple(t for t in range(frames) if t != key or not stage.pairwise)
-        drawn = [self._draw_window(generator, stage, shape_index, frames, key, paired) for _ in range(windows)]
+        seeds = torch.randint(0, 1 << 31, (windows,), generator=generator).tolist()
+        clips = self._clips_known(step, stage, shape_index)
+        drawn = []
+        for place in range(self.process, windows, self.processes):
+            drawer = torch.Generator().manual_seed(seeds[place])
+            share = max(1, (clips - place + windows - 1) // windows)
+            number = place + windows * int(torch.randint(0, share, (), generator=drawer))
+            clip = self._clip(stage.clip_frames, shape_index, number)
+            drawn.append(draw_window(drawer, clip, stage, frames, key, paired))
         rows = [row for window in drawn for row in window[1]] + [row for window in drawn for row in window[2]]
-        return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, stack_targets(rows))
+        targets = thinned(stack_targets(rows), stage.stride)
+        return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, targets)
 
-    def _draw_window(
-        self, generator: torch.Generator, stage: Stage, shape_index: int, frames: int, key: int, paired: tuple[int, ...]
-    ) -> tuple[Tensor, list[Targets], list[Targets]]:
-        """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
+    def _clips_known(self, step: int, stage: Stage, shape_index: int) -> int:
+        """How many clips of a shape there are to draw from at a step: ever more, so that rendering keeps up."""
         share = self.config.shapes[shape_index].weight / sum(shape.weight for shape in self.config.shapes)
-        number = int(torch.randint(0, max(1, math.ceil(stage.clips * share)), (), generator=generator))
-        clip = self._clip(stage.clip_frames, shape_index, number)
-        picked = pick_frames(generator, stage, frames)
-        images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
-        from_key = [pair_targets(clip, picked[t], picked[key]) for t in paired]
-        to_key = [pair_targets(clip, picked[key], picked[t]) for t in paired]
-        if torch.rand((), generator=generator) < 0.5:
-            images = images.flip(-1)
-            from_key, to_key = [mirrored(row) for row in from_key], [mirrored(row) for row in to_key]
-        return images, from_key, to_key
+        known = self.config.clips_at_first + self.config.clips_a_step * step
+        return max(1, math.ceil(share * min(stage.clips, known)))
 
     def _clip(self, frames: int, shape_index: int, number: int) -> Clip:
         """A rendered clip; shapes and lengths have pools of their own."""
@@ -114,6 +130,20 @@ class WindowDataset(Dataset[WindowBatch]):
             size_wh = self.config.shapes[shape_index].size_wh
             self._clips[place] = render_clip(seed, self.config.world, frames, size_wh)
         return self._clips[place]
+
+
+def draw_window(
+    generator: torch.Generator, clip: Clip, stage: Stage, frames: int, key: int, paired: tuple[int, ...]
+) -> tuple[Tensor, list[Targets], list[Targets]]:
+    """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
+    picked = pick_frames(generator, stage, frames)
+    images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
+    from_key = [pair_targets(clip, picked[t], picked[key]) for t in paired]
+    to_key = [pair_targets(clip, picked[key], picked[t]) for t in paired]
+    if torch.rand((), generator=generator) < 0.5:
+        images = images.flip(-1)
+        from_key, to_key = [mirrored(row) for row in from_key], [mirrored(row) for row in to_key]
+    return images, from_key, to_key
 
 
 def pick_frames(generator: torch.Generator, stage: Stage, frames: int) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
@@ -65,15 +66,49 @@ def train(config: TrainConfig, options: RunOptions, start: Pomato | None = None)
     options.folder.mkdir(parents=True, exist_ok=True)
     state = load_state(config, options) or fresh_state(config, options.device, start)
     deadline = time.monotonic() + options.seconds if options.seconds else math.inf
-    with progress_bar(config.total_steps, state.step) as advance:
+    with progress_bar(config.total_steps, state.step, shown=process_number() == 0) as advance:
         for batch in batches(config, options, state.step):
             losses = train_step(config, state, batch, options.device)
             state.step += 1
-            report(config, options, state, losses, advance)
-            if time.monotonic() > deadline:
+            if process_number() == 0:
+                report(config, options, state, losses, advance)
+            if agreed(time.monotonic() > deadline):
                 break
-    save_state(config, options, state)
-    return export(config, options, state)
+    if process_number() == 0:
+        save_state(config, options, state)
+        export(config, options, state)
+    return options.folder / WEIGHTS_FILE
+
+
+def process_number() -> int:
+    """Which of the processes of a data-parallel run this is; 0 where there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    """Processes of a data-parallel run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def agreed(value: bool) -> bool:
+    """What process 0 says."""
+    if process_count() == 1:
+        return value
+    said = torch.tensor(float(value))
+    dist.broadcast(said, src=0)
+    return bool(said)
+
+
+def average_gradients(network: Pomato) -> None:
+    """Every process's gradients become the mean of all."""
+    if process_count() == 1:
+        return
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    means = (flat / process_count()).split([gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, device: torch.device) -> Losses:
@@ -83,7 +118,7 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     if local == 0:
         enter_stage(config, state, number)
     for group in state.optimiser.param_groups:
-        group["lr"] = learning_rate(config, stage, local)
+        group["lr"] = learning_rate(config, stage, local) * group["learning_rate_share"]
     state.network.train()
     targets = batch.targets.to(device)
     with torch.autocast(device.type, torch.bfloat16), attention_kernel(device):
@@ -95,6 +130,7 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
         raise FloatingPointError(f"the loss became {losses.total.item()} at step {state.step}; lower the learning rate")
     state.optimiser.zero_grad(set_to_none=True)
     losses.total.backward()
+    average_gradients(state.network)
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.gradient_clip)
     state.optimiser.step()
     update_average(state, min(config.ema_decay, (1 + state.step) / (10 + state.step)))
@@ -112,7 +148,7 @@ def predict_heads(network: Pomato, images: Tensor, key: int, paired: tuple[int, 
     if stage.matching:
         heads.append((network.downstream_head3, list_2))
     frames = 0 if stage.pairwise else images.shape[1]
-    return [HeadOutput(*head(tokens, grid, frames)) for head, tokens in heads]
+    return [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
 
 
 def enter_stage(config: TrainConfig, state: TrainState, number: int) -> None:
@@ -161,7 +197,8 @@ def attention_kernel(device: torch.device) -> Iterator[None]:
 
 def batches(config: TrainConfig, options: RunOptions, first_step: int) -> DataLoader[WindowBatch]:
     """Batches from ``first_step`` to the end of the run."""
-    remaining = Subset(WindowDataset(config), range(first_step, config.total_steps))
+    dataset = WindowDataset(config, process_number(), process_count())
+    remaining = Subset(dataset, range(first_step, config.total_steps))
     return DataLoader(
         remaining,
         batch_size=None,
@@ -193,10 +230,17 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
 
 
 def make_optimiser(config: TrainConfig, network: Pomato) -> torch.optim.AdamW:
-    """AdamW as in the paper's code; vectors are not decayed."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """AdamW as in the paper's code; vectors are not decayed, heads learn at a rate of their own."""
+    groups = []
+    for in_head, share in ((False, 1.0), (True, config.head_learning_rate_share)):
+        for is_matrix in (True, False):
+            parameters = [
+                parameter
+                for name, parameter in network.named_parameters()
+                if name.startswith("downstream_head") == in_head and (parameter.ndim > 1) == is_matrix
+            ]
+            decay = config.weight_decay if is_matrix else 0.0
+            groups.append({"params": parameters, "weight_decay": decay, "learning_rate_share": share})
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
 
 
@@ -282,7 +326,7 @@ class Advance:
 
 
 @contextmanager
-def progress_bar(total: int, step: int) -> Iterator[Advance]:
+def progress_bar(total: int, step: int, shown: bool = True) -> Iterator[Advance]:
     """A bar with elapsed and remaining time."""
     columns = (
         TextColumn("{task.description} {task.completed}/{task.total}"),
@@ -291,5 +335,5 @@ def progress_bar(total: int, step: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=not shown) as progress:
         yield Advance(progress, total, step)

@@ -1,0 +1,66 @@
+"""Starts the processes of a data-parallel run, or joins one that torchrun started."""
+
+import dataclasses
+import logging
+import os
+import uuid
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from pomato_ros.model.checkpoint import load_checkpoint
+from pomato_ros.training.config import TrainConfig
+from pomato_ros.training.train import RunOptions, train
+
+
+def launch(config: TrainConfig, options: RunOptions, start: Path | None, processes: int) -> None:
+    """Train ``config`` with ``processes`` processes of this machine; under torchrun with those it started.
+
+    Args:
+        config: the recipe; its result does not depend on the number of processes but for the order of sums.
+        options: as of :func:`train`.
+        start: weights to begin with instead of a fresh draw.
+        processes: how many; 1 stays in this process.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        run_process(config, options, start)
+    elif processes == 1:
+        torch.set_num_threads(max(1, os.cpu_count() or 1))
+        run(config, options, start)
+    else:
+        # gloo looks up this machine's name otherwise, which need not resolve
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        settings = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+        )
+        elastic_launch(settings, run_process)(config, options, start)
+
+
+def run_process(config: TrainConfig, options: RunOptions, start: Path | None) -> None:
+    """One process of several: one GPU or one share of the CPU's cores each."""
+    logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    local, local_count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    device = options.device
+    if device.type == "cuda":
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_count))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        run(config, dataclasses.replace(options, device=device), start)
+    finally:
+        dist.destroy_process_group()
+
+
+def run(config: TrainConfig, options: RunOptions, start: Path | None) -> None:
+    """Load what the run begins with, and train."""
+    train(config, options, load_checkpoint(start).network if start else None)
