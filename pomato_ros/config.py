@@ -107,6 +107,12 @@ class NetworkConfig:
                     f"group_norm_groups {parts[1]} divide; choose other sizes"
                 )
 
+    @property
+    def hooks(self) -> tuple[int, int, int, int]:
+        """Decoder depths that the heads read; 0 is the encoder's output."""
+        depth = self.dec_depth
+        return (0, depth // 2, 3 * depth // 4, depth)
+
     @classmethod
     def from_json(cls, text: str) -> "NetworkConfig":
         """Rebuild a config from the JSON stored beside weights; unknown names are an error."""
@@ -170,6 +176,9 @@ class ModelOptions:
         "auto",
         "arithmetic of the network; auto is bf16 where the processor has it, else fp32",
         choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    reuse: bool = option(
+        True, "keep what the network made of earlier frames of the window; false recomputes it, to compare with"
     )
     num_threads: int = option(
         0, "CPU threads of the network; 0 takes all cores where there is no GPU", minimum=0, maximum=256

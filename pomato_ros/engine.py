@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pomato_ros.config import ConfigError, PomatoConfig
@@ -15,8 +16,8 @@ from pomato_ros.structures import Frame, SceneEstimate, Window, WindowPrediction
 class WindowPredictor(Protocol):
     """What the engine needs of a network; tests put truth in its place."""
 
-    def predict(self, window: Window) -> WindowPrediction:
-        """Both pair orders of a window against its key frame."""
+    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
+        """Both pair orders of a window against its key frame, at least of the frames ``slots``; None: of all."""
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model: ``image_size_px``, the size its weights were trained at, and ``temporal_length``."""
@@ -54,7 +55,7 @@ class Engine:
         window = self._window.push(prepare_frame(frame, self.image_size_px))
         self._frames_taken += 1  # a frame that was refused leaves its place to the next one
         prepared = time.perf_counter()
-        prediction = self._predictor.predict(window)
+        prediction = self._predictor.predict(window, self._estimator.slots_wanted(window))
         predicted = time.perf_counter()
         scene = self._estimator.update(window, prediction)
         seconds = {

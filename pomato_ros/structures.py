@@ -56,10 +56,15 @@ class ModelFrame:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Frames the network sees together, oldest first; ``key`` indexes the frame that every other one is paired with."""
+    """Frames the network sees together, oldest first; ``key`` indexes the frame that every other one is paired with.
+
+    ``next_key`` is the frame that will be the next window's key, with all frames after it; None while it has not come
+    or where that cannot be known.
+    """
 
     frames: tuple[ModelFrame, ...]
     key: int
+    next_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class PairPrediction:
 
 @dataclass(frozen=True, slots=True)
 class WindowPrediction:
-    """Both pair orders of a window against its key frame, one row per frame, in the window's order.
+    """Both pair orders of a window against its key frame, one row for each of some frames or, by default, for all.
 
     ``from_key``: view 1 = frame t, view 2 = key (the paper's tracking): its ``points_1`` is X^{t,t} and its
     ``points_match`` follows the key's pixels to time t, in camera t.
@@ -91,6 +96,15 @@ class WindowPrediction:
     key: int
     from_key: PairPrediction
     to_key: PairPrediction
+    slots: tuple[int, ...] | None = None  # the window's frames that rows belong to; None: all, in order
+
+    def row_of(self, slot: int) -> int:
+        """The row of a frame of the window.
+
+        Raises:
+            ValueError: the frame was not asked for.
+        """
+        return slot if self.slots is None else self.slots.index(slot)
 
 
 class TrackingState(Enum):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pomato_ros.config import ConfigError, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.geometry.rigid import invert, rotation_angle
+from pomato_ros.model.checkpoint import save_weights
 from pomato_ros.structures import TrackingState, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
@@ -133,9 +135,9 @@ class Blinded(OraclePredictor):
 
     blind = False
 
-    def predict(self, window: Window) -> WindowPrediction:
+    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
         """Truth, or noise in place of where the newest frame's pixels are."""
-        prediction = super().predict(window)
+        prediction = super().predict(window, slots)
         if not self.blind:
             return prediction
         generator = torch.Generator().manual_seed(len(window.frames))
@@ -224,3 +226,18 @@ def test_a_scene_carries_its_frame_and_where_its_time_went(moving_clip):
     assert scene.stage_seconds.keys() == {"preprocess", "model", "scene"}
     assert all(seconds >= 0 for seconds in scene.stage_seconds.values())
     assert engine.describe()["image_size_px"] == engine.image_size_px == 96
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_kept_of_earlier_frames_changes_no_pointmap(mode, moving_clip, tiny_config, make_network, tmp_path):
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(weights, make_network(tiny_config), 96, {}, torch.float32)
+    options = {"checkpoint": str(weights), "device": "cpu", "precision": "fp32", "mode": mode, "num_threads": 1}
+    options |= {"window_size": 6, "overlap": 2, "conf_threshold": 0.0, "range_min": 0.0}
+    twins = [Engine(PomatoConfig().with_values({**options, "reuse": reuse})) for reuse in (True, False)]
+    for t in range(15):
+        fast, slow = (engine.step(frame_of(moving_clip, t)) for engine in twins)
+        assert (fast is None) == (slow is None)
+        np.testing.assert_allclose(fast.confidence, slow.confidence, rtol=1e-4)
+        rays = [scene.points_camera / scene.metres_per_unit for scene in (fast, slow)]
+        np.testing.assert_allclose(*rays, rtol=1e-3, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from pomato_ros.config import ConfigError, ModelOptions
+from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.model.wiring import predict_window
 from pomato_ros.structures import PairPrediction, Window, WindowPrediction
@@ -18,14 +20,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Evaluates whole windows, every frame anew: the slow twin that faster paths must match."""
+    """Evaluates windows, keeping what a frame cost once or, as the slow twin that this must match, every frame anew."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
-        """``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32)."""
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, reuse: bool = True) -> None:
+        """``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32); ``reuse``: not the twin."""
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self._network = checkpoint.network.to(device)
+        self._stream = WindowStream(self._network, device) if reuse else None
 
     @classmethod
     def from_options(cls, options: ModelOptions) -> "Predictor":
@@ -40,15 +43,20 @@ class Predictor:
         device = choose_device(options.device)
         precision = choose_precision(options.precision, device)
         path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
-        return cls(load_checkpoint(path, options.checkpoint_sha256), device, precision)
+        return cls(load_checkpoint(path, options.checkpoint_sha256), device, precision, options.reuse)
 
     @torch.inference_mode()
-    def predict(self, window: Window) -> WindowPrediction:
-        """Both pair orders of ``window`` against its key frame; results in fp32 on the CPU."""
-        images = torch.stack([frame.image for frame in window.frames]).to(self.device)
+    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
+        """Both pair orders of ``window`` against its key frame, of the frames ``slots`` or all; fp32 on the CPU."""
+        wanted = tuple(range(len(window.frames))) if slots is None else tuple(slots)
         with self._autocast():
-            prediction = predict_window(self._network, images, window.key)
-        return WindowPrediction(prediction.key, to_cpu(prediction.from_key), to_cpu(prediction.to_key))
+            if self._stream is not None:
+                prediction = self._stream.predict(window, wanted)
+            else:
+                images = torch.stack([frame.image for frame in window.frames]).to(self.device)
+                prediction = predict_window(self._network, images, window.key)
+        from_key, to_key = to_cpu(prediction.from_key), to_cpu(prediction.to_key)
+        return WindowPrediction(prediction.key, from_key, to_key, prediction.slots)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for logs and diagnostics."""

@@ -32,7 +32,11 @@ class RollingWindow:
             kept = self._overlap if self._mode == "anchored" else self._size - 1
             self._frames = self._frames[-kept:]
         self._frames.append(frame)
-        return Window(tuple(self._frames), key=0 if self._mode == "anchored" else len(self._frames) - 1)
+        newest = len(self._frames) - 1
+        if self._mode == "rolling":
+            return Window(tuple(self._frames), key=newest)
+        next_key = self._size - self._overlap
+        return Window(tuple(self._frames), key=0, next_key=next_key if newest >= next_key else None)
 
     def clear(self) -> None:
         """Forget all frames."""

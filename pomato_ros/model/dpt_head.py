@@ -1,6 +1,6 @@
 """Dense prediction head: decoder tokens of one view -> pointmap and confidence, with optional motion modules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,20 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.temporal import MotionModule
+from pomato_ros.model.temporal import MotionModule, pick_slots
 
 
 @dataclass(frozen=True, slots=True)
 class FusedFeatures:
-    """What is left to do per frame after the last motion module: rows can be picked freely."""
+    """What the rest of the head needs, which is done frame by frame."""
 
     path_3: Tensor  # (b, f, h/8, w/8), output of the third fusion
     layer_2: Tensor  # (b, f, h/8, w/8)
     layer_1: Tensor  # (b, f, h/4, w/4)
 
-    def rows(self, index: Tensor | slice) -> "FusedFeatures":
-        """The features of some frames only."""
-        return FusedFeatures(self.path_3[index], self.layer_2[index], self.layer_1[index])
+
+TokenList = Sequence[Tensor] | Mapping[int, Tensor]  # by depth; of a mapping only the hooked depths are there
 
 
 def upsample_twice(x: Tensor) -> Tensor:
@@ -84,8 +83,8 @@ class DptNetwork(nn.Module):
         """Build for the trunk and head sizes of ``config``."""
         super().__init__()
         dims, dim, last = config.dpt_layer_dims, config.dpt_feature_dim, config.dpt_last_dim
-        enc, dec, depth = config.enc_embed_dim, config.dec_embed_dim, config.dec_depth
-        self.hooks = (0, depth // 2, 3 * depth // 4, depth)
+        enc, dec = config.enc_embed_dim, config.dec_embed_dim
+        self.hooks = config.hooks
         self.act_postprocess = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(enc, dims[0], 1), nn.ConvTranspose2d(dims[0], dims[0], 4, stride=4)),
@@ -115,17 +114,26 @@ class DptNetwork(nn.Module):
         """Whether frames of a window see each other."""
         return hasattr(self, "motion_modules")
 
-    def over_time(self, number: int, x: Tensor, frames: int) -> Tensor:
-        """Motion module ``number``, or nothing in a pairwise network or where ``frames`` is 0."""
-        return self.motion_modules[number](x, frames) if self.is_temporal and frames else x
+    def over_time(self, number: int, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
+        """Motion module ``number``, or nothing in a pairwise network or where ``frames`` is 0; then only ``slots``."""
+        if self.is_temporal and frames:
+            return self.motion_modules[number](x, frames, slots)
+        return pick_slots(x, frames, slots)
 
-    def fuse(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int) -> FusedFeatures:
+    def fuse(
+        self, tokens: TokenList, grid_hw: tuple[int, int], frames: int, slots: Sequence[int] | None = None
+    ) -> FusedFeatures:
         """Everything up to the last motion module.
 
         ``tokens``: the decoder's list (index 0 = encoder output), each (b * frames, n, c), n = rows * columns of
         ``grid_hw``. The first motion module reads the deepest hook, the second the one before it.
+        ``slots``: the frames of each window whose features are wanted, all by default; what only others need is left
+        out.
         """
-        maps = [tokens[hook].transpose(1, 2).unflatten(-1, grid_hw) for hook in self.hooks]
+        if not self.is_temporal or not frames:  # nothing passes between frames
+            tokens, slots = {hook: pick_slots(tokens[hook], frames, slots) for hook in self.hooks}, None
+        fine = [pick_slots(tokens[hook], frames, slots) for hook in self.hooks[:2]]
+        maps = [x.transpose(1, 2).unflatten(-1, grid_hw) for x in (*fine, *(tokens[hook] for hook in self.hooks[2:]))]
         maps[3] = self.over_time(0, maps[3], frames)
         maps[2] = self.over_time(1, maps[2], frames)
         layers = [
@@ -134,7 +142,7 @@ class DptNetwork(nn.Module):
         ]
         path_4 = self.scratch.refinenet4(layers[3])[..., : layers[2].shape[-2], : layers[2].shape[-1]]
         path_4 = self.over_time(2, path_4, frames)
-        path_3 = self.over_time(3, self.scratch.refinenet3(path_4, layers[2]), frames)
+        path_3 = self.over_time(3, self.scratch.refinenet3(path_4, layers[2]), frames, slots)
         return FusedFeatures(path_3=path_3, layer_2=layers[1], layer_1=layers[0])
 
     def finish(self, fused: FusedFeatures, stride: int = 1) -> Tensor:
@@ -148,9 +156,16 @@ class DptNetwork(nn.Module):
         narrowed = self.head[0](path_1)
         return self.head[2:](self.head[1](narrowed) if stride < 2 else narrowed)
 
-    def forward(self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int, stride: int = 1) -> Tensor:
-        """Decoder's token list -> raw output (b * frames, 4, h / stride, w / stride)."""
-        return self.finish(self.fuse(tokens, grid_hw, frames), stride)
+    def forward(
+        self,
+        tokens: TokenList,
+        grid_hw: tuple[int, int],
+        frames: int,
+        stride: int = 1,
+        slots: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Decoder's token list -> raw output (b * frames, 4, h / stride, w / stride), or of ``slots`` only."""
+        return self.finish(self.fuse(tokens, grid_hw, frames, slots), stride)
 
 
 class PointmapHead(nn.Module):
@@ -162,10 +177,18 @@ class PointmapHead(nn.Module):
         self.dpt = DptNetwork(config)
 
     def forward(
-        self, tokens: Sequence[Tensor], grid_hw: tuple[int, int], frames: int, stride: int = 1
+        self,
+        tokens: TokenList,
+        grid_hw: tuple[int, int],
+        frames: int,
+        stride: int = 1,
+        slots: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w), of every ``stride``-th pixel."""
-        return activate(self.dpt(tokens, grid_hw, frames, stride))
+        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w), of every ``stride``-th pixel.
+
+        One row for each frame of each window, or for those in ``slots``.
+        """
+        return activate(self.dpt(tokens, grid_hw, frames, stride, slots))
 
 
 def activate(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Motion modules: attention along the window's time axis, one location at a time."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,11 @@ from pomato_ros.model.attention import merge_heads, split_heads
 
 LAYER_NORM_EPS = 1e-5
 GROUP_NORM_EPS = 1e-6
+
+
+def pick_slots(x: Tensor, frames: int, slots: Sequence[int] | None) -> Tensor:
+    """Rows (b * frames, ...) -> those of some frames of each window (b * len(slots), ...); all where ``slots`` is None."""
+    return x if slots is None else x.unflatten(0, (-1, frames))[:, list(slots)].flatten(0, 1)
 
 
 def sinusoid_table(length: int, dim: int) -> Tensor:
@@ -43,10 +49,14 @@ class TimeAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.pos_encoder = SlotEncoding(length, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(locations, t, c) -> (locations, t, c)."""
+    def forward(self, x: Tensor, slots: Sequence[int] | None = None) -> Tensor:
+        """(locations, t, c) -> (locations, t, c), or (locations, len(slots), c): what those frames ask of all."""
         x = x + self.pos_encoder.pe[:, : x.shape[1]].to(x.dtype)
-        q, k, v = (split_heads(layer(x), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
+        asking = x if slots is None else x[:, list(slots)]
+        q, k, v = (
+            split_heads(layer(part), self.heads)
+            for layer, part in ((self.to_q, asking), (self.to_k, x), (self.to_v, x))
+        )
         return self.to_out[0](merge_heads(F.scaled_dot_product_attention(q, k, v)))
 
 
@@ -88,10 +98,11 @@ class TemporalBlock(nn.Module):
         self.ff = GatedFeedForward(dim)
         self.ff_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(locations, t, c) -> (locations, t, c)."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x))
+    def forward(self, x: Tensor, slots: Sequence[int] | None = None) -> Tensor:
+        """(locations, t, c) -> (locations, t, c), or (locations, len(slots), c)."""
+        x = x + self.attention_blocks[0](self.norms[0](x))
+        asking = x if slots is None else x[:, list(slots)]
+        x = asking + self.attention_blocks[1](self.norms[1](x), slots)
         return x + self.ff(self.ff_norm(x))
 
 
@@ -109,8 +120,8 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """(b * frames, c, h, w) -> same; statistics of the norm per frame, attention over ``frames``."""
+    def forward(self, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
+        """(b * frames, c, h, w) -> same, or (b * len(slots), c, h, w); the norm per frame, attention over ``frames``."""
         rows, _, height, width = x.shape
         if frames > self.length or rows % frames:
             raise ValueError(
@@ -120,10 +131,10 @@ class TemporalTransformer(nn.Module):
         # contiguous: torch crashes in the backward of a channels-last group norm whose input needs no gradient
         tokens = self.proj_in(self.norm(x.contiguous()).permute(0, 2, 3, 1))  # (b * t, h, w, c)
         tokens = tokens.unflatten(0, (-1, frames)).flatten(2, 3).transpose(1, 2).flatten(0, 1)  # (b * h * w, t, c)
-        for block in self.transformer_blocks:
-            tokens = block(tokens)
+        tokens = self.transformer_blocks[0](tokens, slots)
         tokens = self.proj_out(tokens).unflatten(0, (rows // frames, height * width)).transpose(1, 2)
-        return x + tokens.reshape(rows, height, width, -1).permute(0, 3, 1, 2)
+        asking = pick_slots(x, frames, slots)
+        return asking + tokens.reshape(len(asking), height, width, -1).permute(0, 3, 1, 2)
 
 
 class MotionModule(nn.Module):
@@ -134,6 +145,6 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(dim, heads, length, groups)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """(b * frames, c, h, w) -> same."""
-        return self.temporal_transformer(x, frames)
+    def forward(self, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
+        """As :class:`TemporalTransformer`."""
+        return self.temporal_transformer(x, frames, slots)

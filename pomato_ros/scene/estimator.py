@@ -28,7 +28,7 @@ from pomato_ros.scene.odometry import (
     solve_pose_on_features,
     solve_relative_pose,
 )
-from pomato_ros.scene.reference import PairMaps, ReferencePair, reference_pair, row
+from pomato_ros.scene.reference import PairMaps, ReferencePair, paired_slot, reference_pair, row
 from pomato_ros.scene.tracks import Tracker, TrackObservation, empty_track_set
 from pomato_ros.structures import (
     FloatArray,
@@ -91,6 +91,16 @@ class SceneEstimator:
         self._reference_ns: int | None = None
         self._own_metres_per_unit = 1.0
         self._frames_seen = 0
+
+    def slots_wanted(self, window: Window) -> tuple[int, ...]:
+        """The frames of ``window`` whose pairs with its key the next :meth:`update` will read."""
+        overlap = self.config.window.overlap
+        other = paired_slot(window, self._frames, self._reference_ns, overlap)
+        if window.key != 0 or window.frames[0].stamp_ns in self._frames:
+            return (other,)
+        # the key was lost when it came: any frame that is placed can place it now
+        placed = [slot for slot, frame in enumerate(window.frames) if frame.stamp_ns in self._frames]
+        return tuple(sorted({other, *placed}))
 
     def update(self, window: Window, prediction: WindowPrediction) -> SceneEstimate:
         """One step: reference pair, mask, pose, scale, points, tracks."""
@@ -257,7 +267,7 @@ class SceneEstimator:
             known = self._frames.get(frame.stamp_ns)
             if known is None:
                 continue
-            maps = row(prediction.to_key, index)
+            maps = row(prediction.to_key, prediction.row_of(index))
             camera = frame.intrinsics or intrinsics
             relative = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~self._moving(maps), camera)
             if isinstance(relative, PnpFailure) or not self._trusted(relative):

@@ -50,13 +50,18 @@ def reference_pair(
     oldest. Both modes give the same two pair orders.
     """
     newest = len(window.frames) - 1
-    if window.key == newest and newest > 0:
-        reference = rolling_reference(window, placed_ns, held_ns, overlap)
-        in_reference, in_newest = row(prediction.from_key, reference), row(prediction.to_key, reference)
-    else:
-        reference = window.key
-        in_reference, in_newest = row(prediction.to_key, newest), row(prediction.from_key, newest)
+    other = paired_slot(window, placed_ns, held_ns, overlap)
+    from_key, to_key = (row(maps, prediction.row_of(other)) for maps in (prediction.from_key, prediction.to_key))
+    rolling = window.key == newest and newest > 0
+    reference = other if rolling else window.key
+    in_reference, in_newest = (from_key, to_key) if rolling else (to_key, from_key)
     return ReferencePair(window.frames[reference].stamp_ns, window.frames[newest].stamp_ns, in_reference, in_newest)
+
+
+def paired_slot(window: Window, placed_ns: Container[int] = (), held_ns: int | None = None, overlap: int = 1) -> int:
+    """The frame whose pair with the key :func:`reference_pair` reads: the newest, or the reference where that is key."""
+    newest = len(window.frames) - 1
+    return rolling_reference(window, placed_ns, held_ns, overlap) if window.key == newest and newest > 0 else newest
 
 
 def rolling_reference(window: Window, placed_ns: Container[int], held_ns: int | None, overlap: int) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.dpt_head import FusedFeatures, PointmapHead, ResidualUnit, activate, upsample_twice
+from pomato_ros.model.dpt_head import PointmapHead, ResidualUnit, activate, upsample_twice
 from pomato_ros.model.pomato import Pomato
 
 GRIDS = [(4, 6), (3, 5), (5, 2), (1, 1), (7, 4)]
@@ -37,14 +37,35 @@ def test_every_grid_gives_an_image_of_whole_patches(
 
 
 @pytest.mark.parametrize("grid", GRIDS[:3])
-@pytest.mark.parametrize("index", [torch.tensor([2, 0]), slice(1, 2)])
-def test_finishing_some_rows_gives_those_rows_of_the_whole(
-    head: PointmapHead, tiny_config: NetworkConfig, grid: tuple[int, int], index: Tensor | slice
+@pytest.mark.parametrize("slots", [(2, 0), (1,)])
+@pytest.mark.parametrize("temporal", [True, False])
+def test_some_frames_are_those_rows_of_the_whole(
+    make_network: Callable[..., Pomato],
+    tiny_config: NetworkConfig,
+    grid: tuple[int, int],
+    slots: tuple[int, ...],
+    temporal: bool,
 ) -> None:
-    tokens = token_list(tiny_config, grid)
-    fused = head.dpt.fuse(tokens, grid, FRAMES)
-    assert isinstance(fused, FusedFeatures)
-    torch.testing.assert_close(head.dpt.finish(fused.rows(index)), head.dpt(tokens, grid, FRAMES)[index])
+    config = tiny_config if temporal else dataclasses.replace(tiny_config, temporal_length=0)
+    head = make_network(config).downstream_head1
+    tokens = token_list(tiny_config, grid, 2 * FRAMES)
+    whole = head.dpt(tokens, grid, FRAMES).unflatten(0, (2, FRAMES))[:, list(slots)].flatten(0, 1)
+    some = head.dpt(tokens, grid, FRAMES, slots=slots)
+    torch.testing.assert_close(some, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_coarse_pointmap_has_a_row_for_every_stride_th_pixel(
+    make_network: Callable[..., Pomato], tiny_config: NetworkConfig, stride: int
+) -> None:
+    head = make_network(tiny_config).downstream_head1.requires_grad_(True)
+    tokens = token_list(tiny_config, (3, 5))
+    points, conf = head(tokens, (3, 5), FRAMES, stride)
+    assert points.shape == (FRAMES, 48 // stride, 80 // stride, 3)
+    assert conf.shape == points.shape[:-1]
+    points.sum().backward()  # and every layer takes part
+    silent = [name for name, value in head.named_parameters() if value.grad is None or not value.grad.any()]
+    assert all(name.startswith("dpt.scratch.refinenet4.resConfUnit1.") for name in silent)  # never used by anyone
 
 
 def test_only_the_hooked_depths_are_read(head: PointmapHead, tiny_config: NetworkConfig) -> None:

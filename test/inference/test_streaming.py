@@ -1,0 +1,103 @@
+"""The stream against its slow twin: the same pointmaps, whatever window came before."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from pomato_ros.config import NetworkConfig
+from pomato_ros.inference.streaming import WindowStream
+from pomato_ros.inference.window import RollingWindow
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.wiring import predict_window
+from pomato_ros.structures import ModelFrame, PairPrediction, Window, WindowPrediction
+
+CPU = torch.device("cpu")
+SIZE, OVERLAP = 6, 2
+OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]
+
+
+def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> ModelFrame:
+    image = torch.randn(3, *size_hw, generator=torch.Generator().manual_seed(number))
+    pixels = np.zeros((*size_hw, 3), np.uint8)
+    return ModelFrame(1000 + number, image, pixels, None, np.eye(3), (size_hw[1], size_hw[0]))
+
+
+def windows_of(mode: str, count: int = 17) -> list[Window]:
+    window = RollingWindow(SIZE, OVERLAP, mode)
+    return [window.push(make_frame(number)) for number in range(count)]
+
+
+@pytest.fixture(scope="module", params=["temporal", "pairwise"])
+def network(request: pytest.FixtureRequest, tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> Pomato:
+    changes = {} if request.param == "temporal" else {"temporal_length": 0}
+    return make_network(dataclasses.replace(tiny_config, **changes))
+
+
+def assert_twins(network: Pomato, window: Window, found: WindowPrediction, slots: Sequence[int]) -> None:
+    images = torch.stack([frame.image for frame in window.frames])
+    twin = predict_window(network, images, window.key)
+    assert found.key == window.key
+    for order in ("from_key", "to_key"):
+        for name in OUTPUTS:
+            whole = getattr(getattr(twin, order), name)
+            rows = getattr(getattr(found, order), name)
+            assert len(rows) == len(slots)
+            for slot in slots:
+                error = (rows[found.row_of(slot)] - whole[slot]).abs().max()
+                assert error <= 1e-5 * whole.abs().max(), f"{order} {name} of frame {slot}"
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("mode", ["anchored", "rolling"])
+def test_every_step_of_a_stream_is_what_the_slow_twin_says(network: Pomato, mode: str) -> None:
+    stream = WindowStream(network, CPU)
+    for number, window in enumerate(windows_of(mode)):
+        newest = len(window.frames) - 1
+        slots = (newest,) if number % 3 else tuple({newest, newest // 2, 0})
+        assert_twins(network, window, stream.predict(window, slots), slots)
+
+
+@torch.inference_mode()
+def test_windows_out_of_order_are_right_too(network: Pomato) -> None:
+    stream = WindowStream(network, CPU)
+    windows = windows_of("anchored") + windows_of("rolling")
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(0)).tolist()
+    for number in order[:12]:
+        window = windows[number]
+        slots = (len(window.frames) - 1,)
+        assert_twins(network, window, stream.predict(window, slots), slots)
+
+
+@torch.inference_mode()
+def test_another_frame_with_the_same_stamp_is_another_frame(network: Pomato) -> None:
+    stream = WindowStream(network, CPU)
+    first, second = make_frame(1), dataclasses.replace(make_frame(2), stamp_ns=1001)
+    for frame in (first, second, make_frame(3, (48, 32))):  # the last one of another size as well
+        window = Window((frame,), 0)
+        assert_twins(network, window, stream.predict(window, (0,)), (0,))
+
+
+@torch.inference_mode()
+def test_a_step_sees_its_newest_frame_only(network: Pomato, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded, decoded = [], []
+    encode, decode = network.encode, network.decode
+    monkeypatch.setattr(network, "encode", lambda images: encoded.append(len(images)) or encode(images))
+    monkeypatch.setattr(network, "decode", lambda *rest: decoded.append(len(rest[0])) or decode(*rest))
+    stream = WindowStream(network, CPU)
+    for window in windows_of("anchored", 40):
+        stream.predict(window, (len(window.frames) - 1,))
+    assert encoded == [1] * 40
+    # both orders of one pair; of two while the next window's first frames come
+    shared = OVERLAP
+    assert len(decoded) == 40
+    assert set(decoded) == {2, 4}
+    assert decoded[SIZE:].count(4) * (SIZE - shared) == pytest.approx(len(decoded[SIZE:]) * shared, abs=SIZE)
+
+
+def test_a_row_that_was_not_asked_for_is_an_error() -> None:
+    empty = PairPrediction(*[torch.zeros(1, 2, 2)] * 6)
+    with pytest.raises(ValueError):
+        WindowPrediction(0, empty, empty, (3,)).row_of(2)
