@@ -14,6 +14,7 @@ from pomato_ros.cli.evaluation_page import Row, draw_page, picture_row
 from pomato_ros.cli.results import flat_line, save_result
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
+from pomato_ros.evaluation import oracle_sets
 from pomato_ros.evaluation.davis import DAVIS_FOLDER, evaluate_davis, find_sequences
 from pomato_ros.evaluation.evaluate import (
     TRACK_FRAMES,
@@ -24,6 +25,8 @@ from pomato_ros.evaluation.evaluate import (
     subject_of,
 )
 from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.evaluation.oracle_report import oracle_sequence_table, oracle_summary_table, summarise_oracle
+from pomato_ros.evaluation.oracle_trial import oracle_engine, run_trial
 from pomato_ros.evaluation.report import (
     FlatValue,
     davis_table,
@@ -47,8 +50,14 @@ ORACLE_SIZE_PX = max(NANO_RECIPE.shapes[0].size_wh)
 
 def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Weights file; without it the bundled ones.")] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="How many held-out sequences.")] = SEQUENCES,
-    frames: Annotated[int, typer.Option(min=TRACK_FRAMES, help="Frames of each sequence.")] = FRAMES,
+    sequences: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"How many held-out sequences: {SEQUENCES}, with --oracle {oracle_sets.SEQUENCES}."),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=TRACK_FRAMES, help=f"Frames of each sequence: {FRAMES}, with --oracle {oracle_sets.FRAMES}."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with davis/NAME/{images,masks}: moving masks of real video are scored.")
     ] = None,
@@ -57,7 +66,13 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
     oracle: Annotated[
         bool,
-        typer.Option("--oracle", help="True pointmaps in place of a network: only the engine's own error is left."),
+        typer.Option(
+            "--oracle",
+            help="True pointmaps that err as a network's do: only the engine's own error is left, in metres.",
+        ),
+    ] = False,
+    noise_free: Annotated[
+        bool, typer.Option("--noise-free", help="With --oracle: exact pointmaps, and the scores of a network.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
 ) -> int:
@@ -65,9 +80,13 @@ def evaluate(
     console = Console()
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    if oracle and not noise_free:
+        return evaluate_oracle(config, sequences, frames, console, save, as_json=as_json)
     try:
-        trial = oracle_trial(config) if oracle else network_trial(config)
-        plan = plan_sequences(HELD_OUT_SEED, trial.image_size_px, trial.patch_px, sequences, frames)
+        trial = truth_trial(config) if oracle else network_trial(config)
+        plan = plan_sequences(
+            HELD_OUT_SEED, trial.image_size_px, trial.patch_px, sequences or SEQUENCES, frames or FRAMES
+        )
         summary = evaluate_rendered(trial, plan, out, console)
         if data is not None and trial.engine is not None:
             summary |= evaluate_real(trial.engine, data, console)
@@ -78,7 +97,46 @@ def evaluate(
         f"weights SHA-256 {trial.weights_sha256}" if not oracle else "no weights: true pointmaps", highlight=False
     )
     if save is not None:
-        console.print(f"saved {save_result(save, 'oracle' if oracle else 'evaluate', summary)}", highlight=False)
+        console.print(f"saved {save_result(save, 'truth' if oracle else 'evaluate', summary)}", highlight=False)
+    if as_json:
+        typer.echo(flat_line(summary))
+    return 0
+
+
+def evaluate_oracle(
+    config: PomatoConfig,
+    sequences: int | None,
+    frames: int | None,
+    console: Console,
+    save: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """The engine over an oracle that errs as networks do, beside what is asked of it."""
+    size_wh = plan_sequences(HELD_OUT_SEED, ORACLE_SIZE_PX, PATCH_PX).size_wh
+    plan = oracle_sets.plan_oracle(
+        HELD_OUT_SEED, size_wh, sequences or oracle_sets.SEQUENCES, frames or oracle_sets.FRAMES
+    )
+    started_s = time.perf_counter()
+    with progress(console) as bars:
+        bar = bars.add_task("rendered sequences", total=sum(oracle_sets.planned(plan).values()))
+        results = run_trial(
+            oracle_engine(config),
+            oracle_sets.oracle_sequences(plan),
+            config.window.window_size - config.window.overlap,
+            lambda result, sequence, run: bars.advance(bar),
+        )
+    summary = summarise_oracle(results) | {
+        "split": "held_out",
+        "first_seed": plan.first_seed,
+        "image_width_px": size_wh[0],
+        "image_height_px": size_wh[1],
+        "seconds": round(time.perf_counter() - started_s, 2),
+    }
+    console.print(oracle_sequence_table(results))
+    console.print(oracle_summary_table(summary))
+    if save is not None:
+        console.print(f"saved {save_result(save, 'oracle', summary)}", highlight=False)
     if as_json:
         typer.echo(flat_line(summary))
     return 0
@@ -104,7 +162,7 @@ def network_trial(config: PomatoConfig) -> Trial:
     return Trial(lambda clip: subject, size_px, patch_px, checkpoint.sha256, engine)
 
 
-def oracle_trial(config: PomatoConfig) -> Trial:
+def truth_trial(config: PomatoConfig) -> Trial:
     """The truth of each sequence in a fresh engine, at the size of the bundled network."""
 
     def subject_for(clip: Clip) -> Subject:

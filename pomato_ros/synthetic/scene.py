@@ -3,7 +3,9 @@
 The world frame of a scene has z up and its origin on the floor; metres throughout.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -54,6 +56,17 @@ class Scene:
     light: Light
     sensor: Sensor
     stamps_ns: tuple[int, ...]
+
+    def at(self, frames: Sequence[int]) -> "Scene":
+        """The same scene at some of its times only."""
+        picked = list(frames)
+        return dataclasses.replace(
+            self,
+            world_from_object=self.world_from_object[picked],
+            world_from_camera=self.world_from_camera[picked],
+            sensor=dataclasses.replace(self.sensor, exposure=self.sensor.exposure[picked]),
+            stamps_ns=tuple(self.stamps_ns[frame] for frame in picked),
+        )
 
 
 def centred_intrinsics(fov_deg: float, size_wh: tuple[int, int]) -> Intrinsics:

@@ -35,10 +35,12 @@ class Stage:
     learning_rate: float
     windows: int  # windows a step, of the mean number of frames; longer windows come in smaller numbers
     window_frames: tuple[int, ...]  # how many frames a window may have, drawn for every step
-    clip_frames: int  # frames rendered of a scene; windows are drawn from them
-    clips: int  # most scenes drawn from; each is seen many times, in other windows and colours
+    clip_frames: int  # frames of a scene's motion
+    clips: int  # scenes drawn from at a time; a scene is seen a few times, in other colours, and then forgotten
+    new_clips: int  # by how many they move on at every step
     pairwise: bool
     matching: bool
+    kept_frames: int = 0  # of a clip, picked at random, from which windows are drawn; 0 means all
     stride: int = 1  # 2 or 4: pointmaps of every second or fourth pixel, see DptNetwork.finish
     frozen_trunk: bool = False
 
@@ -52,8 +54,6 @@ class TrainConfig:
     shapes: tuple[ImageShape, ...]
     world: WorldConfig = field(default_factory=lambda: TRAIN_WORLD)
     seed: int = 1
-    clips_at_first: int = 240  # scenes drawn from at the first step
-    clips_a_step: int = 1  # by how many they grow
     warmup_steps: int = 150
     head_learning_rate_share: float = 0.3  # of the trunk's: wide convolutions without norms take smaller steps
     final_learning_rate_share: float = 0.03
@@ -90,10 +90,10 @@ class TrainConfig:
 NANO_RECIPE = TrainConfig(
     network=NANO,
     stages=(
-        Stage("geometry", 4200, 6e-4, 24, (2,), 6, 8000, pairwise=True, matching=False, stride=4),
-        Stage("matching", 1900, 4e-4, 24, (2,), 6, 8000, pairwise=True, matching=True, stride=4),
-        Stage("detail", 900, 2.5e-4, 24, (2,), 6, 8000, pairwise=True, matching=True),
-        Stage("temporal", 250, 1.5e-4, 3, (4, 8, 12), 12, 500, pairwise=False, matching=True, stride=2),
+        Stage("geometry", 3400, 6e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=False, kept_frames=2, stride=4),
+        Stage("matching", 1300, 4e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=True, kept_frames=2, stride=4),
+        Stage("detail", 450, 2.5e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=True, kept_frames=2),
+        Stage("temporal", 120, 1.5e-4, 3, (4, 8, 12), 12, 100, 1, pairwise=False, matching=True, stride=2),
     ),
     shapes=(ImageShape((128, 96), 0.6), ImageShape((128, 80), 0.4)),
 )

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pomato_ros.synthetic.clip import Clip
-from pomato_ros.synthetic.world import render_clip
+from pomato_ros.synthetic.renderer import render
+from pomato_ros.synthetic.world import draw_scene
 from pomato_ros.training.config import Stage, TrainConfig
 
 FIRST_FRAME_KEY_SHARE = 0.75  # of windows; the others' key is their last frame
@@ -87,7 +88,7 @@ class WindowDataset(Dataset[WindowBatch]):
         self.config = config
         self.process = process
         self.processes = processes
-        self._clips: dict[tuple[int, int, int], Clip] = {}
+        self._clips: dict[tuple[tuple[int, int, int], int], Clip] = {}
 
     def __len__(self) -> int:
         """The number of steps."""
@@ -104,31 +105,42 @@ class WindowDataset(Dataset[WindowBatch]):
         windows = max(self.processes, round(stage.windows * sum(stage.window_frames) / len(stage.window_frames) / frames))
         paired = tuple(t for t in range(frames) if t != key or not stage.pairwise)
         seeds = torch.randint(0, 1 << 31, (windows,), generator=generator).tolist()
-        clips = self._clips_known(step, stage, shape_index)
+        first, end = self._clips_at(step, stage, shape_index)
+        self._forget_before(stage, shape_index, first)
         drawn = []
         for place in range(self.process, windows, self.processes):
             drawer = torch.Generator().manual_seed(seeds[place])
-            share = max(1, (clips - place + windows - 1) // windows)
-            number = place + windows * int(torch.randint(0, share, (), generator=drawer))
-            clip = self._clip(stage.clip_frames, shape_index, number)
+            turns = [-((place - number) // windows) for number in (first, end)]  # of numbers that belong to this place
+            turn = int(torch.randint(turns[0], max(turns[0] + 1, turns[1]), (), generator=drawer))
+            clip = self._clip(stage, shape_index, place + windows * turn)
             drawn.append(draw_window(drawer, clip, stage, frames, key, paired))
         rows = [row for window in drawn for row in window[1]] + [row for window in drawn for row in window[2]]
         targets = thinned(stack_targets(rows), stage.stride)
         return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, targets)
 
-    def _clips_known(self, step: int, stage: Stage, shape_index: int) -> int:
-        """How many clips of a shape there are to draw from at a step: ever more, so that rendering keeps up."""
+    def _clips_at(self, step: int, stage: Stage, shape_index: int) -> tuple[int, int]:
+        """Numbers of a shape's clips to draw from at a step, from the first to before the end; ever new ones."""
         share = self.config.shapes[shape_index].weight / sum(shape.weight for shape in self.config.shapes)
-        known = self.config.clips_at_first + self.config.clips_a_step * step
-        return max(1, math.ceil(share * min(stage.clips, known)))
+        first = math.floor(share * stage.new_clips * step)
+        return first, first + max(1, math.ceil(share * stage.clips))
 
-    def _clip(self, frames: int, shape_index: int, number: int) -> Clip:
+    def _forget_before(self, stage: Stage, shape_index: int, first: int) -> None:
+        """Drop clips that no later step draws from."""
+        for pool, number in list(self._clips):
+            if pool[:2] != (stage.clip_frames, stage.kept_frames) or (pool[2] == shape_index and number < first):
+                del self._clips[pool, number]
+
+    def _clip(self, stage: Stage, shape_index: int, number: int) -> Clip:
         """A rendered clip; shapes and lengths have pools of their own."""
-        place = (frames, shape_index, number)
+        place = (stage.clip_frames, stage.kept_frames, shape_index), number
         if place not in self._clips:
-            seed = (self.config.seed << 30) + (frames << 24) + (shape_index << 20) + number
+            seed = (self.config.seed << 30) + (stage.clip_frames << 24) + (shape_index << 20) + number
             size_wh = self.config.shapes[shape_index].size_wh
-            self._clips[place] = render_clip(seed, self.config.world, frames, size_wh)
+            scene = draw_scene(seed, self.config.world, stage.clip_frames, size_wh)
+            if stage.kept_frames:
+                picker = torch.Generator().manual_seed(seed)
+                scene = scene.at(torch.randperm(stage.clip_frames, generator=picker)[: stage.kept_frames].tolist())
+            self._clips[place] = render(scene)
         return self._clips[place]
 
 
@@ -136,7 +148,7 @@ def draw_window(
     generator: torch.Generator, clip: Clip, stage: Stage, frames: int, key: int, paired: tuple[int, ...]
 ) -> tuple[Tensor, list[Targets], list[Targets]]:
     """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
-    picked = pick_frames(generator, stage, frames)
+    picked = pick_frames(generator, len(clip), frames, in_order=not stage.pairwise)
     images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
     from_key = [pair_targets(clip, picked[t], picked[key]) for t in paired]
     to_key = [pair_targets(clip, picked[key], picked[t]) for t in paired]
@@ -146,12 +158,12 @@ def draw_window(
     return images, from_key, to_key
 
 
-def pick_frames(generator: torch.Generator, stage: Stage, frames: int) -> list[int]:
+def pick_frames(generator: torch.Generator, clip_frames: int, frames: int, in_order: bool) -> list[int]:
     """Distinct frames of a clip; a window that sees time runs evenly, forwards or backwards, pairs in any order."""
-    if stage.pairwise:
-        return torch.randperm(stage.clip_frames, generator=generator)[:frames].tolist()
-    stride = int(torch.randint(1, (stage.clip_frames - 1) // (frames - 1) + 1, (), generator=generator))
-    first = int(torch.randint(0, stage.clip_frames - stride * (frames - 1), (), generator=generator))
+    if not in_order:
+        return torch.randperm(clip_frames, generator=generator)[:frames].tolist()
+    stride = int(torch.randint(1, (clip_frames - 1) // (frames - 1) + 1, (), generator=generator))
+    first = int(torch.randint(0, clip_frames - stride * (frames - 1), (), generator=generator))
     picked = list(range(first, first + stride * frames, stride))
     return picked if torch.rand((), generator=generator) < 0.5 else picked[::-1]
 

@@ -12,9 +12,9 @@ def recipe(tiny_config: NetworkConfig) -> TrainConfig:
     return TrainConfig(
         network=tiny_config,
         stages=(
-            Stage("geometry", 3, 2e-3, 3, (2,), 3, 3, pairwise=True, matching=False),
-            Stage("matching", 3, 2e-3, 1, (2,), 3, 3, pairwise=True, matching=True),
-            Stage("temporal", 3, 2e-3, 1, (2, 4), 4, 3, pairwise=False, matching=True),
+            Stage("geometry", 3, 2e-3, 3, (2,), 3, 3, 2, pairwise=True, matching=False, kept_frames=2),
+            Stage("matching", 3, 2e-3, 1, (2,), 3, 3, 1, pairwise=True, matching=True),
+            Stage("temporal", 3, 2e-3, 1, (2, 4), 4, 3, 0, pairwise=False, matching=True),
         ),
         shapes=(ImageShape((48, 32), 0.7), ImageShape((32, 48), 0.3)),
         warmup_steps=2,

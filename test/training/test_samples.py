@@ -21,6 +21,8 @@ from pomato_ros.training.samples import (
     mirrored,
     pair_targets,
     pick_frames,
+    stack_targets,
+    thinned,
 )
 
 STEPS = range(9)
@@ -56,6 +58,50 @@ def test_steps_and_runs_differ(recipe: TrainConfig, batches: list[WindowBatch]) 
     assert len({batch.images.double().sum().item() for batch in batches}) == len(batches)
     other_run = WindowDataset(dataclasses.replace(recipe, seed=recipe.seed + 1))[0]
     assert other_run.images.shape != batches[0].images.shape or not torch.equal(other_run.images, batches[0].images)
+
+
+def test_processes_share_a_step_out_among_themselves(recipe: TrainConfig, batches: list[WindowBatch]) -> None:
+    for step in range(3):  # of three windows
+        whole = batches[step]
+        parts = [WindowDataset(recipe, process, 2)[step] for process in (0, 1)]
+        assert [len(part.images) for part in parts] == [2, 1]
+        for process, part in enumerate(parts):
+            assert (part.key, part.paired) == (whole.key, whole.paired)
+            assert torch.equal(part.images, whole.images[process::2])
+            rows = torch.arange(len(whole.targets.moving)).unflatten(0, (2, 3, -1))[:, process::2].flatten()
+            assert torch.equal(part.targets.points_1, whole.targets.points_1[rows])
+
+
+def test_a_step_has_a_window_for_every_process(recipe: TrainConfig) -> None:
+    parts = [WindowDataset(recipe, process, 2)[3] for process in (0, 1)]  # a stage of one window a step
+    assert [len(part.images) for part in parts] == [1, 1]
+    assert not torch.equal(parts[0].images, parts[1].images)
+
+
+def test_scenes_move_on_and_old_ones_are_forgotten(recipe: TrainConfig) -> None:
+    dataset = WindowDataset(dataclasses.replace(recipe, shapes=recipe.shapes[:1]))
+    stage = dataclasses.replace(recipe.stages[0], steps=40)
+    dataset.config = dataclasses.replace(dataset.config, stages=(stage,))
+    seen: set[int] = set()
+    for step in range(40):
+        dataset[step]
+        known = {number for _, number in dataset._clips}
+        assert known <= set(range(stage.new_clips * step, stage.new_clips * step + stage.clips + stage.windows))
+        seen |= known
+    assert len(seen) > 40
+
+
+def test_thinned_truth_is_truth_at_evenly_spread_pixels_from_corner_to_corner(clip: Clip) -> None:
+    targets = stack_targets([pair_targets(clip, 0, 2)])
+    for stride in (2, 4):
+        thin = thinned(targets, stride)
+        assert thin.points_1.shape == (1, 32 // stride, 48 // stride, 3)
+        for item in dataclasses.fields(Targets):
+            some, every = getattr(thin, item.name), getattr(targets, item.name)
+            assert torch.equal(some[:, [0, 0, -1, -1], [0, -1, 0, -1]], every[:, [0, 0, -1, -1], [0, -1, 0, -1]])
+        pixels = project(thin.points_1[0].numpy(), clip.intrinsics.matrix())
+        assert np.abs(np.diff(pixels[..., 0], axis=1) - 47 / (48 // stride - 1)).max() < 1
+        assert np.abs(np.diff(pixels[..., 1], axis=0) - 31 / (32 // stride - 1)).max() < 1
 
 
 def test_a_batch_has_the_shape_of_its_stage(recipe: TrainConfig, batches: list[WindowBatch]) -> None:
@@ -138,7 +184,7 @@ def test_mirrored_truth_is_what_a_mirrored_image_sees(clip: Clip) -> None:
 
 def test_half_of_the_windows_are_mirrored_images_with_mirrored_truth(recipe: TrainConfig, clip: Clip) -> None:
     class Unmirrored(WindowDataset):
-        def _clip(self, frames: int, shape_index: int, number: int) -> Clip:
+        def _clip(self, stage: Stage, shape_index: int, number: int) -> Clip:
             return clip
 
     dataset = Unmirrored(dataclasses.replace(recipe, stages=recipe.stages[:1], shapes=recipe.shapes[:1]))
@@ -174,20 +220,16 @@ def test_colours_change_alike_in_all_frames_of_a_window() -> None:
     assert len({result.sum().item() for result in results}) == len(results)
 
 
-def stage_of(pairwise: bool, clip_frames: int) -> Stage:
-    return Stage("any", 1, 1e-3, 1, (3,), clip_frames, 1, pairwise=pairwise, matching=True)
-
-
 @pytest.mark.parametrize("clip_frames", [3, 4, 12])
 def test_frames_of_pairs_are_distinct_and_of_windows_evenly_spaced_both_ways(clip_frames: int) -> None:
     generator = torch.Generator().manual_seed(0)
     steps = set()
     for _ in range(60):
-        for pairwise in (True, False):
-            picked = pick_frames(generator, stage_of(pairwise, clip_frames), 3)
+        for in_order in (True, False):
+            picked = pick_frames(generator, clip_frames, 3, in_order)
             assert len(set(picked)) == 3
             assert set(picked) <= set(range(clip_frames))
-            if not pairwise:
+            if in_order:
                 steps |= set(np.diff(picked).tolist())
                 assert len(set(np.diff(picked).tolist())) == 1
     longest = (clip_frames - 1) // 2
