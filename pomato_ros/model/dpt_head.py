@@ -56,8 +56,9 @@ class Fusion(nn.Module):
         """``path`` (b, c, h, w) and ``layer`` of the same size -> (b, c, 2h, 2w), or (b, c, h, w) not upsampled."""
         if layer is not None:
             path = path + self.resConfUnit1(layer)
-        merged = self.resConfUnit2(path)
-        return self.out_conv(upsample_twice(merged) if upsample else merged)
+        # a 1x1 convolution and an interpolation may change places, and before it there are a quarter of the pixels
+        merged = self.out_conv(self.resConfUnit2(path))
+        return upsample_twice(merged) if upsample else merged
 
 
 class Scratch(nn.Module):

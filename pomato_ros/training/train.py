@@ -209,9 +209,9 @@ def batches(config: TrainConfig, options: RunOptions, first_step: int) -> DataLo
 
 
 def yield_to_network(_worker: int) -> None:
-    """A worker renders on one core, and only when the network leaves it one: a stalled matrix product costs more."""
+    """A worker renders on one core, after the network but before what else the machine may be at."""
     torch.set_num_threads(1)
-    os.nice(19)
+    os.nice(5)
 
 
 def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None) -> TrainState:

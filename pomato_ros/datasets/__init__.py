@@ -1,0 +1,1 @@
+"""Recorded datasets with truth, read from their own on-disk formats."""
