@@ -1,30 +1,38 @@
 """`pomato bench`: time and memory of a step on this machine."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import cv2
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 
 from pomato_ros.cli.results import flat_line, machine_name, save_result
-from pomato_ros.config import PomatoConfig
+from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation.bench import (
     Replay,
     SteadyRun,
     matrix_gflops,
+    peak_rss_mib,
     replay,
     run_steady,
     summarise_bench,
 )
 from pomato_ros.evaluation.bench_report import run_table, step_table
 from pomato_ros.evaluation.report import FlatValue, plain
+from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
+from pomato_ros.inference.predictor import Predictor, choose_device, choose_precision
+from pomato_ros.model.checkpoint import Checkpoint
+from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
+from pomato_ros.training.config import NANO_RECIPE
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "room"
 FOLDER_RATE_HZ = 15.0
@@ -39,6 +47,16 @@ def bench(
     steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 48,
     image_size: Annotated[int, typer.Option(min=0, help="Long side of the network's input; 0: as trained.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Time the network alone beside its slow twin, and compare their answers.")
+    ] = False,
+    preset: Annotated[
+        str, typer.Option(help="With --check: random weights of this network preset in place of trained ones.")
+    ] = "",
+    size: Annotated[str, typer.Option(help="With --check: the network's input, WIDTHxHEIGHT in whole patches.")] = "",
+    mode: Annotated[str, typer.Option(help="anchored or rolling.")] = PomatoConfig().window.mode,
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = PomatoConfig().model.precision,
+    twin_steps: Annotated[int, typer.Option(min=1, help="With --check: steps that the slow twin repeats.")] = 4,
     save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
 ) -> int:
@@ -46,7 +64,9 @@ def bench(
     console = Console()
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     values = {"checkpoint": str(weights or ""), "image_size": image_size, "num_threads": threads}
-    config = PomatoConfig().with_values(values)
+    config = PomatoConfig().with_values({**values, "mode": mode, "precision": precision})
+    if check:
+        return run_check(config, preset, size, steps, twin_steps, save, as_json, console)
     try:
         frames = read_frames(video)
         steady, summary = measure(config, frames, steps, console)
@@ -61,6 +81,86 @@ def bench(
     if as_json:
         typer.echo(flat_line(summary))
     return 0
+
+
+def run_check(
+    config: PomatoConfig,
+    preset: str,
+    size: str,
+    steps: int,
+    twin_steps: int,
+    save: Path | None,
+    as_json: bool,
+    console: Console,
+) -> int:
+    """The network beside its slow twin on frames of noise."""
+    try:
+        fast = Predictor.from_options(config.model) if not preset else random_predictor(config, preset)
+        slow = Predictor(fast.checkpoint, fast.device, fast.precision, reuse=False)
+        size_wh = parse_size(size) if size else NANO_RECIPE.shapes[0].size_wh
+        with console.status("counting"):
+            arithmetic = count_arithmetic(fast.checkpoint.network.config, config.window, size_wh)
+        with console.status("timing"):
+            gflops = matrix_gflops()
+            timed = compare_twins(fast, slow, config.window, size_wh, steps, min(steps, twin_steps))
+    except (ValueError, OSError) as error:
+        console.print(f"[bold red]benchmark failed:[/] {error}", highlight=False)
+        return 1
+    summary = summarise_twins(timed, arithmetic, gflops, peak_rss_mib()) | {
+        "preset": preset or ("nano" if not config.model.checkpoint else Path(config.model.checkpoint).stem),
+        "image_size": f"{size_wh[0]}x{size_wh[1]}",
+        "window_size": config.window.window_size,
+        "mode": config.window.mode,
+        "precision": fast.precision,
+        "device": str(fast.device),
+    }
+    console.print(
+        f"{machine_name()}; {summary['preset']}, {summary['image_size']}, {summary['mode']}, {fast.precision}"
+    )
+    console.print(twin_table(summary))
+    if save is not None:
+        console.print(f"saved {save_result(save, 'check', summary)}", highlight=False)
+    if as_json:
+        typer.echo(flat_line(summary))
+    return 0
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``512x288`` -> (512, 288).
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise ValueError(f"expected a size like 512x288, got '{text}'")
+    return int(width), int(height)
+
+
+def random_predictor(config: PomatoConfig, preset: str) -> Predictor:
+    """A network of a preset with weights that nobody trained: time and arithmetic do not depend on them.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if preset not in NETWORK_PRESETS:
+        raise ValueError(f"unknown preset '{preset}'; known: {', '.join(NETWORK_PRESETS)}")
+    network = Pomato(NETWORK_PRESETS[preset]).eval()
+    initialise(network, torch.Generator().manual_seed(0))
+    scramble_motion(network)
+    torch.set_num_threads(config.model.num_threads or os.cpu_count() or 1)
+    device = choose_device(config.model.device)
+    checkpoint = Checkpoint(network=network, path=Path(preset), sha256="", image_size_px=0, metadata={})
+    return Predictor(checkpoint, device, choose_precision(config.model.precision, device))
+
+
+@torch.no_grad()
+def scramble_motion(network: Pomato) -> None:
+    """Motion modules start as the identity; for a comparison they must do something."""
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in network.named_parameters():
+        if name.endswith("temporal_transformer.proj_out.weight"):
+            parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
 
 
 def measure(

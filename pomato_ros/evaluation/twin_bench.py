@@ -1,0 +1,172 @@
+"""The stream beside its slow twin in one run: how much faster, how different, how much arithmetic."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from pomato_ros.config import NetworkConfig, WindowOptions
+from pomato_ros.evaluation.bench import percentiles
+from pomato_ros.evaluation.report import FlatValue, plain, shown
+from pomato_ros.inference.predictor import Predictor
+from pomato_ros.inference.streaming import WindowStream
+from pomato_ros.inference.window import RollingWindow
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.wiring import predict_window
+from pomato_ros.structures import ModelFrame, PairPrediction, Window, WindowPrediction
+
+FRAME_NS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TwinRun:
+    """Times of steps with full windows, seconds; errors relative to the twin's largest value."""
+
+    stream_seconds: tuple[float, ...]
+    twin_seconds: tuple[float, ...]
+    max_rel_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Floating-point operations (a multiply-add is two) of one new frame, in units of 1e12."""
+
+    stream_tflop: float  # mean over the frames from one key to the next
+    stream_most_tflop: float  # of the dearest of these
+    twin_tflop: float  # a full window
+
+
+def random_frames(size_wh: tuple[int, int], device: str = "cpu") -> Iterator[ModelFrame]:
+    """Frames of noise, one after the other for ever."""
+    width, height = size_wh
+    generator = torch.Generator().manual_seed(0)
+    pixels = np.zeros((height, width, 3), np.uint8)
+    number = 0
+    while True:
+        noise = torch.zeros(3, height, width, device=device)
+        image = noise if device == "meta" else 2 * torch.rand(3, height, width, generator=generator) - 1
+        yield ModelFrame(number * FRAME_NS, image, pixels, None, np.eye(3), size_wh)
+        number += 1
+
+
+def wanted_slot(window: Window) -> int:
+    """The frame that the scene reads in this window: the newest, or in rolling mode one that is not the key."""
+    newest = len(window.frames) - 1
+    return newest if window.key != newest else 0
+
+
+def compare_twins(
+    fast: Predictor, slow: Predictor, options: WindowOptions, size_wh: tuple[int, int], steps: int, twin_steps: int
+) -> TwinRun:
+    """Time ``steps`` full-window steps of ``fast``, and the last ``twin_steps`` of these with ``slow`` as well.
+
+    Args:
+        fast: a predictor that reuses.
+        slow: one of the same weights that does not.
+        options: window size, overlap and mode.
+        size_wh: of the network's input, px, whole patches.
+        steps: timed steps; whole periods of ``window_size - overlap`` give every kind of step its due.
+        twin_steps: at most ``steps``.
+    """
+    frames = random_frames(size_wh)
+    window = RollingWindow(options.window_size, options.overlap, options.mode)
+    stream_seconds, twin_seconds, errors = [], [], [0.0]
+    for number in range(options.window_size + steps):
+        now = window.push(next(frames))
+        slots = (wanted_slot(now),)
+        started = time.perf_counter()
+        found = fast.predict(now, slots)
+        took = time.perf_counter() - started
+        if number < options.window_size:
+            continue
+        stream_seconds.append(took)
+        if number >= options.window_size + steps - twin_steps:
+            started = time.perf_counter()
+            truth = slow.predict(now)
+            twin_seconds.append(time.perf_counter() - started)
+            errors.append(largest_error(found, truth, slots[0]))
+    return TwinRun(tuple(stream_seconds), tuple(twin_seconds), max(errors))
+
+
+def largest_error(found: WindowPrediction, truth: WindowPrediction, slot: int) -> float:
+    """Over all outputs of one frame: the largest difference, relative to the output's largest value."""
+    worst = 0.0
+    for order in ("from_key", "to_key"):
+        for item in fields(PairPrediction):
+            row = getattr(getattr(found, order), item.name)[found.row_of(slot)]
+            whole = getattr(getattr(truth, order), item.name)
+            worst = max(worst, float((row - whole[slot]).abs().max() / whole.abs().max()))
+    return worst
+
+
+@torch.inference_mode()
+def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tuple[int, int]) -> Arithmetic:
+    """Counted by torch on tensors without content, so any size takes no memory and no time to speak of."""
+    device = torch.device("meta")
+    with device:
+        network = Pomato(config).eval()
+    frames = random_frames(size_wh, "meta")
+    window = RollingWindow(options.window_size, options.overlap, options.mode)
+    stream = WindowStream(network, device)
+    counted = []
+    period = options.window_size - options.overlap if options.mode == "anchored" else 1
+    for number in range(options.window_size + period):
+        now = window.push(next(frames))
+        with FlopCounterMode(display=False) as counter:
+            stream.predict(now, (wanted_slot(now),))
+        if number >= options.window_size:
+            counted.append(1e-12 * counter.get_total_flops())
+    images = torch.zeros(options.window_size, 3, size_wh[1], size_wh[0], device=device)
+    with FlopCounterMode(display=False) as counter:
+        predict_window(network, images, 0)
+    return Arithmetic(float(np.mean(counted)), max(counted), 1e-12 * counter.get_total_flops())
+
+
+def summarise_twins(run: TwinRun, arithmetic: Arithmetic, gflops: float, peak_mib: float) -> dict[str, FlatValue]:
+    """The flat object; the ratio is of mean times, as the steps from one key to the next differ."""
+    p50, p95 = percentiles(run.stream_seconds)
+    stream, twin = float(np.mean(run.stream_seconds)), float(np.mean(run.twin_seconds))
+    summary: dict[str, FlatValue] = {
+        "ratio_to_slow_twin": twin / stream,
+        "max_rel_error": run.max_rel_error,
+        "tflop_per_frame": arithmetic.stream_tflop,
+        "tflop_per_frame_most": arithmetic.stream_most_tflop,
+        "tflop_per_frame_slow_twin": arithmetic.twin_tflop,
+        "step_ms_p50": p50,
+        "step_ms_p95": p95,
+        "step_ms_mean": 1e3 * stream,
+        "slow_twin_ms": 1e3 * twin,
+        "steps_per_s": 1.0 / stream,
+        "share_of_matrix_peak": 1e3 * arithmetic.stream_tflop / stream / gflops,
+        "matrix_gflops": gflops,
+        "peak_rss_mib": peak_mib,
+        "steps_timed": len(run.stream_seconds),
+        "slow_twin_steps": len(run.twin_seconds),
+    }
+    return {name: plain(value) for name, value in summary.items()}
+
+
+def twin_table(summary: dict[str, FlatValue]) -> Table:
+    """The comparison for people."""
+    table = Table(title="what is kept of earlier frames, and the slow twin that keeps nothing")
+    for heading in ("", "stream", "slow twin", "ratio"):
+        table.add_column(heading, justify="right" if heading else "left")
+    ratios = [
+        ("ms a frame, mean", "step_ms_mean", "slow_twin_ms"),
+        ("TFLOP a frame, mean", "tflop_per_frame", "tflop_per_frame_slow_twin"),
+    ]
+    for name, fast, slow in ratios:
+        ratio = float(summary[slow] or 0.0) / float(summary[fast] or 1.0)
+        table.add_row(name, shown(summary[fast]), shown(summary[slow]), f"{ratio:.2f} x")
+    table.add_section()
+    table.add_row(
+        "ms a frame, p50 and p95", f"{shown(summary['step_ms_p50'])}, {shown(summary['step_ms_p95'])}", "", ""
+    )
+    table.add_row("largest relative difference", f"{float(summary['max_rel_error'] or 0.0):.1e}", "", "")
+    table.add_row("share of this machine's fp32 matrix peak", shown(summary["share_of_matrix_peak"]), "", "")
+    table.add_row("peak memory, both together", f"{shown(summary['peak_rss_mib'])} MiB", "", "")
+    return table

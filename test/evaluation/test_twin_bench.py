@@ -1,0 +1,68 @@
+"""The stream's benchmark against its slow twin: what it counts is arithmetic, and what it compares is compared."""
+
+import dataclasses
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from pomato_ros.config import NetworkConfig, WindowOptions
+from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
+from pomato_ros.inference.predictor import Predictor
+from pomato_ros.model.checkpoint import Checkpoint
+from pomato_ros.model.pomato import Pomato
+
+SIZE_WH = (48, 32)
+OPTIONS = WindowOptions(window_size=6, overlap=2)
+
+
+@pytest.fixture
+def twins(tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> tuple[Predictor, Predictor]:
+    checkpoint = Checkpoint(make_network(tiny_config), 48, Path("tiny"), "", {})
+    return tuple(Predictor(checkpoint, torch.device("cpu"), "fp32", reuse) for reuse in (True, False))
+
+
+@pytest.mark.parametrize("mode", ["anchored", "rolling"])
+def test_twins_agree_and_a_changed_network_does_not(twins: tuple[Predictor, Predictor], mode: str) -> None:
+    options = dataclasses.replace(OPTIONS, mode=mode)
+    fast, slow = twins
+    run = compare_twins(fast, slow, options, SIZE_WH, 5, 3)
+    assert (len(run.stream_seconds), len(run.twin_seconds)) == (5, 3)
+    assert run.max_rel_error <= 1e-5
+    assert all(seconds > 0 for seconds in (*run.stream_seconds, *run.twin_seconds))
+    other = make_changed(slow)
+    assert compare_twins(fast, other, options, SIZE_WH, 2, 2).max_rel_error > 1e-3
+
+
+def make_changed(predictor: Predictor) -> Predictor:
+    network = Pomato(predictor.checkpoint.network.config).eval()
+    network.load_state_dict(predictor.checkpoint.network.state_dict())
+    with torch.no_grad():
+        network.downstream_head3.dpt.head[4].bias.add_(0.1)
+    return Predictor(dataclasses.replace(predictor.checkpoint, network=network), torch.device("cpu"), "fp32", False)
+
+
+def test_arithmetic_grows_with_the_image_and_is_less_than_the_twins(tiny_config: NetworkConfig) -> None:
+    small, large = (count_arithmetic(tiny_config, OPTIONS, size) for size in ((48, 32), (96, 64)))
+    for counted in (small, large):
+        assert 0 < counted.stream_tflop <= counted.stream_most_tflop < counted.twin_tflop
+    assert large.twin_tflop > 4 * small.twin_tflop
+    # a window of one pair of frames is all new: both do the same but for the frames that nobody reads
+    whole = count_arithmetic(tiny_config, dataclasses.replace(OPTIONS, window_size=2, overlap=1), SIZE_WH)
+    assert whole.stream_tflop < whole.twin_tflop < 4 * whole.stream_tflop
+
+
+def test_the_summary_has_what_scripts_read(twins: tuple[Predictor, Predictor], tiny_config: NetworkConfig) -> None:
+    run = compare_twins(*twins, OPTIONS, SIZE_WH, 2, 1)
+    summary = summarise_twins(run, count_arithmetic(tiny_config, OPTIONS, SIZE_WH), 50.0, 100.0)
+    promised = {"ratio_to_slow_twin", "max_rel_error", "tflop_per_frame", "step_ms_p50", "step_ms_p95", "steps_per_s"}
+    assert promised <= summary.keys()
+    assert summary["ratio_to_slow_twin"] == pytest.approx(
+        sum(run.twin_seconds) / len(run.twin_seconds) / (sum(run.stream_seconds) / len(run.stream_seconds)), rel=1e-4
+    )
+    page = io.StringIO()
+    Console(file=page, width=150).print(twin_table(summary))
+    assert "slow twin" in page.getvalue()
