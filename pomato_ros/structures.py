@@ -104,7 +104,11 @@ class WindowPrediction:
         Raises:
             ValueError: the frame was not asked for.
         """
-        return slot if self.slots is None else self.slots.index(slot)
+        if self.slots is None:
+            return slot
+        if slot not in self.slots:
+            raise ValueError(f"expected one of the frames {self.slots} that were predicted, got {slot}; ask for it")
+        return self.slots.index(slot)
 
 
 class TrackingState(Enum):

@@ -14,7 +14,7 @@ GROUP_NORM_EPS = 1e-6
 
 
 def pick_slots(x: Tensor, frames: int, slots: Sequence[int] | None) -> Tensor:
-    """Rows (b * frames, ...) -> those of some frames of each window (b * len(slots), ...); all where ``slots`` is None."""
+    """Rows (b * frames, ...) -> (b * len(slots), ...), those of some frames of each window; all where it is None."""
     return x if slots is None else x.unflatten(0, (-1, frames))[:, list(slots)].flatten(0, 1)
 
 
@@ -121,7 +121,7 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
-        """(b * frames, c, h, w) -> same, or (b * len(slots), c, h, w); the norm per frame, attention over ``frames``."""
+        """(b * frames, c, h, w) -> same, or (b * len(slots), c, h, w); a norm per frame, attention over ``frames``."""
         rows, _, height, width = x.shape
         if frames > self.length or rows % frames:
             raise ValueError(

@@ -15,7 +15,9 @@ from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.features import FeatureMatches, match_features
+from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
+from pomato_ros.scene.moving import MovingMask, without_strays
 from pomato_ros.scene.odometry import (
     PLENTY_OF_FEATURES,
     FocalEstimate,
@@ -84,12 +86,16 @@ class SceneEstimator:
         """Forget everything; the next frame is the world's origin."""
         self._frames: dict[int, FrameMemory] = {}
         self._focal = FocalEstimate()
+        self._landmarks = Landmarks()
+        self._mask = MovingMask()
         self._matches: tuple[int, FeatureMatches] | None = None
         self._tracker.reset()
         self._last_good: tuple[int, FrameMemory] | None = None
         self._is_lost = False
         self._reference_ns: int | None = None
         self._own_metres_per_unit = 1.0
+        self._way_m = 0.0
+        self._on_landmarks = False
         self._frames_seen = 0
 
     def slots_wanted(self, window: Window) -> tuple[int, ...]:
@@ -114,15 +120,25 @@ class SceneEstimator:
         confidence = pair.in_newest.conf_1.numpy()
         intrinsics = newest.intrinsics or self._focal.update(own_units, confidence)
         still = pair.reference_stamp_ns == pair.newest_stamp_ns
-        mask = np.zeros(confidence.shape, dtype=bool) if still else self._moving(pair.in_reference)
+        mask = self._mask.update(
+            newest.image_rgb,
+            None if still else pair.in_reference,
+            self.config.scene.mask_threshold,
+            self.config.scene.mask_floor,
+        )
         place = self._place(window, prediction, pair, mask, intrinsics)
+        if place.world_from_camera is None:
+            mask = np.zeros_like(mask)  # what is said of a frame without sense is no motion
         own_metres_per_unit = self._own_metres_per_unit = self._own_scale(pair, place, mask)
         if newest.intrinsics is not None:
             own_units = on_rays(own_units[..., 2], newest.intrinsics)
         points_m = own_units * np.float32(own_metres_per_unit)
         points = self._valid_points(points_m, confidence)
         self._remember(pair, place, points_m[..., 2], ~mask)
-        tracks = self._track(pair, place, points[..., 2], mask, intrinsics, own_metres_per_unit)
+        if place.world_from_camera is not None and self._uses_landmarks():
+            self._landmarks.learn(newest.image_rgb, points_m[..., 2], ~mask, place.world_from_camera, intrinsics)
+        surface = np.where(np.isnan(points[..., 2]), points[..., 2], smoothed(points_m[..., 2]))
+        tracks = self._track(pair, place, surface, mask, intrinsics, own_metres_per_unit)
         return SceneEstimate(
             stamp_ns=newest.stamp_ns,
             state=place.state,
@@ -167,10 +183,18 @@ class SceneEstimator:
             return Placement(
                 self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0, 1.0), scale
             )
+        self._on_landmarks = False
+        if self._uses_landmarks():
+            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+            if found is not None and self._surer_than_points(found, pair, mask, intrinsics, scale):
+                placed = self._place_on_landmarks(found, reference, pair, scale)
+                if placed is not None:
+                    self._on_landmarks = True
+                    return placed
         relative = self._relative_pose(window, pair, mask, intrinsics, scale)
         if isinstance(relative, PnpFailure):
             return self._lost(relative.reason, pair)
-        if not self._trusted(relative):
+        if not self._trusted(relative) or not self._borne_out(relative, mask):
             return self._lost(f"only {relative.inlier_ratio:.0%} of the still pixels agree with a pose", pair)
         reference_from_newest = in_metres(relative.reference_from_newest, scale)
         pose = reference.world_from_camera @ reference_from_newest
@@ -183,12 +207,55 @@ class SceneEstimator:
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
         return Placement(self._state(), pose, covariance, relative, scale)
 
+    def _surer_than_points(
+        self, found: LandmarkPose, pair: ReferencePair, mask: MaskArray, intrinsics: Intrinsics, scale: float
+    ) -> bool:
+        """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats."""
+        maps = pair.in_reference
+        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
+        if isinstance(on_points, PnpFailure) or not self._trusted(on_points):
+            return True
+        return bool(np.trace(found.covariance[:3, :3]) < scale**2 * np.trace(on_points.covariance[:3, :3]))
+
+    def _borne_out(self, relative: RelativePose, mask: MaskArray) -> bool:
+        """Whether a pose that no landmark backs is that of enough of the image: noise, too, has pixels that agree."""
+        if not self._uses_landmarks():
+            return True
+        return relative.inlier_ratio * float((~mask).mean()) >= self.config.robustness.min_inlier_ratio
+
+    def _uses_landmarks(self) -> bool:
+        return self.config.scene.pose_source == "best"
+
+    def _place_on_landmarks(
+        self, found: LandmarkPose, reference: FrameMemory, pair: ReferencePair, scale: float
+    ) -> Placement | None:
+        """The newest camera where the landmarks say; None if that is not to be trusted."""
+        if self._last_good is None or self._haste(found.world_from_camera, pair.newest_stamp_ns):
+            return None
+        self._is_lost = False
+        _, last = self._last_good
+        gone = found.world_from_camera[:3, 3] - last.world_from_camera[:3, 3]
+        self._way_m += float(np.linalg.norm(gone))
+        covariance = found.covariance + FIRST_COVARIANCE
+        astray_m = PLACE_SHARE * self._way_m
+        covariance += np.diag([astray_m**2] * 3 + [(astray_m / typical_depth(reference.depth_m)) ** 2] * 3)
+        relative = RelativePose(
+            in_metres(invert(reference.world_from_camera) @ found.world_from_camera, 1.0 / scale),
+            covariance,
+            found.inlier_ratio,
+            found.inliers,
+            found.residual_px,
+            found.residual_px,
+        )
+        return Placement(self._state(), found.world_from_camera, covariance, relative, scale)
+
     def _lost(self, reason: str, pair: ReferencePair) -> Placement:
         """No pose; the log tells when that begins."""
         LOGGER.log(
             logging.DEBUG if self._is_lost else logging.WARNING, "lost at %d ns: %s", pair.newest_stamp_ns, reason
         )
         self._is_lost = True
+        self._mask.forget()
         return Placement(TrackingState.LOST, None, None, None, 1.0)
 
     def _trusted(self, relative: RelativePose) -> bool:
@@ -302,6 +369,10 @@ class SceneEstimator:
         """
         if place.relative is None:
             return self._own_metres_per_unit
+        if place.world_from_camera is not None and self._on_landmarks:
+            measured = self._landmarks.scale_of(pair.in_newest.points_1[..., 2].numpy(), place.world_from_camera)
+            if measured is not None:
+                return measured.scale
         depth_units = depth_in_newest(pair.in_reference.points_2.numpy(), place.relative.reference_from_newest)
         depth_m = depth_units * place.reference_metres_per_unit
         own_depth = pair.in_newest.points_1[..., 2].numpy()
@@ -334,7 +405,8 @@ class SceneEstimator:
         """Move the tracks to the newest frame; there are none in a lost one."""
         if place.world_from_camera is None:
             return empty_track_set()
-        matched: torch.Tensor = pair.in_newest.points_match * own_metres_per_unit
+        matched = pair.in_newest.points_match * own_metres_per_unit
+        matched = torch.from_numpy(smoothed(matched.numpy()))
         observation = TrackObservation(
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,
@@ -368,6 +440,11 @@ class SceneEstimator:
     def _forget_before(self, stamp_ns: int) -> None:
         self._frames = {stamp: memory for stamp, memory in self._frames.items() if stamp >= stamp_ns}
         self._tracker.forget_frames_before(stamp_ns)
+
+
+def smoothed(values: FloatArray) -> FloatArray:
+    """(h, w) or (h, w, 3) without the errors of single pixels; as it is where something is no number."""
+    return without_strays(values) if np.isfinite(values).all() else values
 
 
 def on_rays(depth: FloatArray, intrinsics: Intrinsics) -> FloatArray:

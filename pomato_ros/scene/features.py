@@ -13,6 +13,7 @@ MIN_DISTANCE_PX = 4.0
 CORNER_QUALITY = 0.005
 PATCH_PX = 11  # of the pyramidal Lucas-Kanade tracker
 PYRAMID_LEVELS = 3
+SOFTENING_PX = 0.8
 MIN_EPIPOLAR = 20  # matches below which an essential matrix tells nothing
 EPIPOLAR_PX = 0.5  # distance from the epipolar line
 ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
@@ -48,6 +49,38 @@ def match_features(
     inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
     good = found_there & found_back & close & inside
     return FeatureMatches(start[good].astype(np.float64), there[good].astype(np.float64))
+
+
+def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(h, w) grey and a little blurred, so that texture finer than a pixel does not pull features about."""
+    return cv2.GaussianBlur(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), (0, 0), SOFTENING_PX)
+
+
+def follow_features(
+    before: NDArray[np.uint8], newest: NDArray[np.uint8], pixels: PoseArray, expected: PoseArray
+) -> tuple[PoseArray, NDArray[np.bool_]]:
+    """Where ``pixels`` (n, 2) of one softened image are in another (n, 2), and which were found (n,) and come back.
+
+    ``expected`` (n, 2): where to start looking.
+    """
+    start = pixels.astype(np.float32)
+    there, found_there = _track(before, newest, start, expected.astype(np.float32))
+    back, found_back = _track(newest, before, there, start)
+    height, width = newest.shape
+    inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
+    good = found_there & found_back & inside & (np.linalg.norm(back - start, axis=-1) < ROUND_TRIP_PX)
+    return there.astype(np.float64), good
+
+
+def new_features(grey: NDArray[np.uint8], taken: PoseArray, room: int) -> PoseArray:
+    """At most ``room`` corners (n, 2) of a softened image, away from the places ``taken`` (m, 2)."""
+    if room <= 0:
+        return np.zeros((0, 2))
+    free = np.full(grey.shape, 255, np.uint8)
+    for x, y in np.rint(taken).astype(int).tolist():
+        cv2.circle(free, (x, y), int(MIN_DISTANCE_PX), 0, -1)
+    corners = cv2.goodFeaturesToTrack(grey, room, CORNER_QUALITY, MIN_DISTANCE_PX, mask=free)
+    return np.zeros((0, 2)) if corners is None else corners.reshape(-1, 2).astype(np.float64)
 
 
 def keep_rigid(matches: FeatureMatches, camera_matrix: PoseArray) -> FeatureMatches:

@@ -59,7 +59,7 @@ def reference_pair(
 
 
 def paired_slot(window: Window, placed_ns: Container[int] = (), held_ns: int | None = None, overlap: int = 1) -> int:
-    """The frame whose pair with the key :func:`reference_pair` reads: the newest, or the reference where that is key."""
+    """The frame whose pair with the key :func:`reference_pair` reads: the newest, or its reference where it is key."""
     newest = len(window.frames) - 1
     return rolling_reference(window, placed_ns, held_ns, overlap) if window.key == newest and newest > 0 else newest
 

@@ -7,16 +7,32 @@ import cv2
 import pytest
 
 from pomato_ros.cli.main import main
+from pomato_ros.evaluation.oracle_report import DEMANDS
 
 
 def test_evaluate_ends_with_one_flat_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = ["--out", str(tmp_path), "--save", str(tmp_path)]
-    words = ["--oracle", "--sequences", "1", "--frames", "12", *folders, "--json"]
+    words = ["--oracle", "--noise-free", "--sequences", "1", "--frames", "12", *folders, "--json"]
     assert main(["evaluate", *words]) == 0
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert summary["depth_absrel"] < 0.02 < summary["baseline_depth_absrel"]
     assert summary["apd12"] == pytest.approx(100.0)
     assert cv2.imread(str(tmp_path / "evaluation.png")).shape[1] > 1000
+    assert len(list(tmp_path.glob("truth-*.json"))) == 1
+
+
+def test_the_oracle_ends_with_every_score_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomato_ros.evaluation.oracle_sets.STILL_SECONDS", 2)
+    words = ["--oracle", "--sequences", "1", "--frames", "24", "--save", str(tmp_path), "--json"]
+    assert main(["evaluate", *words]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    asked = {demand.key for demand in DEMANDS}
+    assert asked <= set(summary)
+    missing = {key for key in asked if summary[key] is None}
+    assert missing == set(summary["not_scored"].split())
+    assert "track_id" in missing  # 24 frames are not five windows
     assert len(list(tmp_path.glob("oracle-*.json"))) == 1
 
 

@@ -99,5 +99,5 @@ def test_a_step_sees_its_newest_frame_only(network: Pomato, monkeypatch: pytest.
 
 def test_a_row_that_was_not_asked_for_is_an_error() -> None:
     empty = PairPrediction(*[torch.zeros(1, 2, 2)] * 6)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="got 2; ask for it"):
         WindowPrediction(0, empty, empty, (3,)).row_of(2)

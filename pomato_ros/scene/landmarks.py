@@ -1,0 +1,308 @@
+"""Points at rest that are followed from image to image: what holds pose and scale together across windows.
+
+Each landmark is followed by its looks alone, so it outlives windows and their units. It lies on its ray from where it
+was begun; how far is filtered from all that was seen of it: later rays, which triangulate, and the network's depth. The
+newest camera is solved on all landmarks at once, each weighed by how well its place is known.
+"""
+
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
+from pomato_ros.geometry.camera import project, unproject
+from pomato_ros.geometry.pnp import PnpFailure, solve_pose
+from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
+from pomato_ros.scene.features import follow_features, new_features, softened
+from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
+
+MAX_LANDMARKS = 400
+MIN_LANDMARKS = 25  # fewer that agree decide nothing
+MIN_AGREEING = 0.5  # share of the landmarks that are followed
+RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
+RANSAC_DRAWS = 100
+PIXEL_STD = 0.25  # of a followed feature
+LOG_DEPTH_STD = 0.03  # of a network's depth
+REPEATED_LOOKS = 8.0  # errors last for about so many frames: a look counts as this part of one
+GATE = 3.0  # standard deviations beyond which a landmark is not believed
+MISSES = 2  # looks in a row at which a landmark may disagree
+SOLVER_STEPS = 8
+PLACE_SHARE = 0.01  # of the way, by which a path on landmarks goes astray, one standard deviation
+NEW_EVERY = 4  # frames after which gaps are filled with new landmarks
+FEW_LANDMARKS = 80  # or at once with fewer left than these
+BLUR_PX = 5  # median over so many pixels of the depth a landmark is begun with
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkPose:
+    """The newest camera among the landmarks."""
+
+    world_from_camera: PoseArray  # (4, 4)
+    covariance: PoseArray  # (6, 6) in world axes and metres, as though the landmarks' errors were independent
+    inlier_ratio: float
+    inliers: int
+    residual_px: float
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of equal length, one a landmark. It was begun in an image, its anchor, and lies on its ray from there."""
+
+    anchors: NDArray[np.int64]  # (n,) which image
+    anchor_pixels: PoseArray  # (n, 2) in that image
+    origins_world: PoseArray  # (n, 3) of the anchor's camera
+    rays_world: PoseArray  # (n, 3), with length 1 along the anchor's optical axis
+    log_depth: PoseArray  # (n,) along that axis, metres
+    variance: PoseArray  # (n,) of the log depth
+    pixels: PoseArray  # (n, 2) where it was seen last
+    misses: NDArray[np.int64]  # (n,) looks in a row at which it disagreed or was not found
+
+    def pick(self, index: MaskArray) -> "_Rows":
+        """Some of the landmarks."""
+        return _Rows(*(getattr(self, item.name)[index] for item in fields(self)))
+
+    def join(self, other: "_Rows") -> "_Rows":
+        """Those of both."""
+        return _Rows(*(np.concatenate((getattr(self, i.name), getattr(other, i.name))) for i in fields(self)))
+
+    def places_world(self) -> PoseArray:
+        """(n, 3)."""
+        return self.origins_world + np.exp(self.log_depth)[:, None] * self.rays_world
+
+    def spread(self, focal_px: float) -> PoseArray:
+        """(n, 3, 3) covariance of the places: the depth's along the ray, the anchor pixel's in all directions."""
+        depth = np.exp(self.log_depth)
+        steps = (depth * np.sqrt(self.variance))[:, None] * self.rays_world
+        across = (PIXEL_STD * depth / focal_px) ** 2
+        return steps[:, :, None] * steps[:, None, :] + across[:, None, None] * np.eye(3)
+
+
+class Landmarks:
+    """All state: the landmarks, and the images that they were begun in."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all of them."""
+        none, pixels, vectors = np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 3))
+        self._rows = _Rows(none, pixels, vectors, vectors, np.zeros(0), np.zeros(0), pixels, none)
+        self._images: dict[int, NDArray[np.uint8]] = {}
+        self._newest: NDArray[np.uint8] | None = None
+        self._found: MaskArray | None = None
+        self._steps = 0
+
+    def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+        """The camera of an image, or None if too few landmarks are found in it again.
+
+        Args:
+            image_rgb: (h, w, 3).
+            static: (h, w) pixels that may take part.
+            intrinsics: of the image.
+        """
+        self._found = None
+        if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
+            return None
+        places, found = self._follow(softened(image_rgb))
+        nearest = np.rint(places[found]).astype(int)
+        usable = found.copy()
+        usable[found] = static[nearest[:, 1], nearest[:, 0]]
+        if usable.sum() < MIN_LANDMARKS:
+            return None
+        rows = self._rows.pick(usable)
+        solution = solve_pose(
+            places[usable],
+            rows.places_world(),
+            intrinsics.matrix(),
+            threshold_px=RANSAC_SHARE * max(intrinsics.width_px, intrinsics.height_px),
+            iterations=RANSAC_DRAWS,
+            seed=0,
+        )
+        if isinstance(solution, PnpFailure):
+            return None
+        if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
+            return None
+        self._found = found
+        self._rows.pixels = np.where(found[:, None], places, self._rows.pixels)
+        spread = rows.spread(intrinsics.fx_px)
+        return solve_on_landmarks(
+            solution.reference_from_camera, places[usable], rows.places_world(), spread, intrinsics
+        )
+
+    def _follow(self, newest: NDArray[np.uint8]) -> tuple[PoseArray, MaskArray]:
+        """Places (n, 2) and which were found (n,): from the last image first, then precisely from each anchor's."""
+        rows = self._rows
+        assert self._newest is not None  # noqa: S101
+        expected, near = follow_features(self._newest, newest, rows.pixels, rows.pixels)
+        expected = np.where(near[:, None], expected, rows.pixels)
+        places, found = expected.copy(), np.zeros(len(near), bool)
+        for anchor in np.unique(rows.anchors).tolist():
+            here = rows.anchors == anchor
+            places[here], found[here] = follow_features(
+                self._images[anchor], newest, rows.anchor_pixels[here], expected[here]
+            )
+        return places, found
+
+    def scale_of(self, depth_units: FloatArray, world_from_camera: PoseArray) -> RobustScale | None:
+        """Metres per unit of a depth map (h, w) of the image that was located last; None if it cannot be told."""
+        if self._found is None:
+            return None
+        rows = self._rows.pick(self._found & (self._rows.misses == 0))
+        depth = transform(invert(world_from_camera), rows.places_world())[:, 2]
+        nearest = np.rint(rows.pixels).astype(int)
+        try:
+            scale = robust_scale(depth_units[nearest[:, 1], nearest[:, 0]], depth)
+        except DegenerateAlignmentError:
+            return None
+        return scale if scale.count >= MIN_LANDMARKS else None
+
+    def learn(
+        self,
+        image_rgb: NDArray[np.uint8],
+        depth_m: FloatArray,
+        static: MaskArray,
+        world_from_camera: PoseArray,
+        intrinsics: Intrinsics,
+    ) -> None:
+        """Take in what the located image says of the landmarks, drop those that disagree, and begin new ones.
+
+        ``depth_m`` (h, w) in the unit of the world.
+        """
+        smooth = cv2.medianBlur(np.ascontiguousarray(depth_m, dtype=np.float32), BLUR_PX)
+        if self._found is None:
+            self._rows = self._rows.pick(np.zeros(len(self._rows.pixels), bool))
+        else:
+            self._look(self._found, smooth, static, world_from_camera, intrinsics)
+        self._newest, self._found = softened(image_rgb), None
+        if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
+            self._begin(smooth, static, world_from_camera, intrinsics)
+        self._steps += 1
+        held = set(self._rows.anchors.tolist())
+        self._images = {anchor: image for anchor, image in self._images.items() if anchor in held}
+
+    def _look(
+        self,
+        found: MaskArray,
+        depth_m: FloatArray,
+        static: MaskArray,
+        world_from_camera: PoseArray,
+        intrinsics: Intrinsics,
+    ) -> None:
+        """One more look at each landmark: its depth from the network, and from where its ray is seen."""
+        rows = self._rows
+        nearest = np.rint(rows.pixels).astype(int)
+        moving = found & ~static[nearest[:, 1], nearest[:, 0]]
+        places = rows.places_world()
+        in_camera = transform(invert(world_from_camera), places)
+        residual = project(in_camera, intrinsics.matrix()) - rows.pixels
+        spread = rows.spread(intrinsics.fx_px)
+        with np.errstate(invalid="ignore"):
+            near = (residual**2).sum(-1) < GATE**2 * pixel_spread(places, spread, world_from_camera, intrinsics)
+        agrees = found & ~moving & near
+        rows.misses = np.where(agrees, 0, rows.misses + 1)
+        by_depth = np.einsum(
+            "nij,nj->ni", pixels_by_point(places, world_from_camera, intrinsics), places - rows.origins_world
+        )
+        noise = PIXEL_STD**2 * REPEATED_LOOKS
+        rays = (by_depth**2).sum(-1) / noise
+        told = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
+        usable = np.isfinite(told) & (told > 0) & (in_camera[:, 2] > 0)
+        miss = np.log(np.where(usable, told, 1.0) / np.where(usable, in_camera[:, 2], 1.0))
+        usable &= np.abs(miss) < GATE * np.sqrt(LOG_DEPTH_STD**2 + rows.variance)
+        network = usable / (LOG_DEPTH_STD**2 * REPEATED_LOOKS)
+        together = 1.0 / rows.variance + rays + network
+        change = (network * miss - (by_depth * residual).sum(-1) / noise) / together
+        rows.log_depth = np.where(agrees, rows.log_depth + change, rows.log_depth)
+        rows.variance = np.where(agrees, 1.0 / together, rows.variance)
+        self._rows = rows.pick((rows.misses < MISSES) & ~moving)
+
+    def _begin(
+        self, depth_m: FloatArray, static: MaskArray, world_from_camera: PoseArray, intrinsics: Intrinsics
+    ) -> None:
+        """New landmarks at corners of the newest image where there are none."""
+        if self._newest is None:
+            return
+        pixels = new_features(self._newest, self._rows.pixels, MAX_LANDMARKS - len(self._rows.pixels))
+        nearest = np.rint(pixels).astype(int)
+        depth = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
+        good = np.isfinite(depth) & (depth > 0) & static[nearest[:, 1], nearest[:, 0]]
+        pixels, depth = pixels[good], depth[good]
+        count = len(pixels)
+        self._images[self._steps] = self._newest
+        fresh = _Rows(
+            anchors=np.full(count, self._steps),
+            anchor_pixels=pixels,
+            origins_world=np.tile(world_from_camera[:3, 3], (count, 1)),
+            rays_world=unproject(pixels, np.ones(count), intrinsics.matrix()) @ world_from_camera[:3, :3].T,
+            log_depth=np.log(depth),
+            variance=np.full(count, LOG_DEPTH_STD**2),
+            pixels=pixels.copy(),
+            misses=np.zeros(count, np.int64),
+        )
+        self._rows = self._rows.join(fresh)
+
+
+def pixel_spread(
+    places_world: PoseArray, spread: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics
+) -> PoseArray:
+    """(n,) variance in px^2, of the worse direction, of where points of covariance ``spread`` (n, 3, 3) are seen."""
+    jacobian = pixels_by_point(places_world, world_from_camera, intrinsics)
+    return PIXEL_STD**2 + np.trace(jacobian @ spread @ np.swapaxes(jacobian, -1, -2), axis1=-2, axis2=-1)
+
+
+def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
+    """(n, 2, 3) how pixels change with the points (n, 3) in the world."""
+    x, y, z = np.moveaxis(transform(invert(world_from_camera), places_world), -1, 0)
+    z = np.maximum(z, 1e-6)
+    zero = np.zeros_like(z)
+    by_camera = np.stack(
+        (
+            np.stack((intrinsics.fx_px / z, zero, -intrinsics.fx_px * x / z**2), axis=-1),
+            np.stack((zero, intrinsics.fy_px / z, -intrinsics.fy_px * y / z**2), axis=-1),
+        ),
+        axis=-2,
+    )
+    return by_camera @ world_from_camera[:3, :3].T
+
+
+def solve_on_landmarks(
+    world_from_camera: PoseArray, pixels: PoseArray, places_world: PoseArray, spread: PoseArray, intrinsics: Intrinsics
+) -> LandmarkPose | None:
+    """Weighted least squares from a nearby pose, robust by Cauchy's weights; None if it comes to nothing.
+
+    Args:
+        world_from_camera: (4, 4) where to start.
+        pixels: (n, 2).
+        places_world: (n, 3).
+        spread: (n, 3, 3) covariance of the places.
+        intrinsics: of the camera.
+    """
+    pose = world_from_camera
+    for _ in range(SOLVER_STEPS):
+        residual = project(transform(invert(pose), places_world), intrinsics.matrix()) - pixels
+        by_point = pixels_by_point(places_world, pose, intrinsics)
+        in_pixels = by_point @ spread @ np.swapaxes(by_point, -1, -2) + PIXEL_STD**2 * np.eye(2)
+        weight = np.linalg.inv(in_pixels)
+        squared = np.einsum("ni,nij,nj->n", residual, weight, residual)
+        if not np.isfinite(squared).all():
+            return None
+        weight /= (1.0 + squared / GATE)[:, None, None]
+        turning = np.cross(by_point, (places_world - pose[:3, 3])[:, None, :])
+        jacobian = np.concatenate((-by_point, turning), axis=-1)
+        weighted = np.swapaxes(jacobian, -1, -2) @ weight
+        normal = (weighted @ jacobian).sum(axis=0)
+        try:
+            step = -np.linalg.solve(normal, (weighted @ residual[..., None]).sum(axis=0)[:, 0])
+        except np.linalg.LinAlgError:
+            return None
+        pose = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
+    agree = squared < 2 * GATE**2
+    count = int(agree.sum())
+    if count < MIN_LANDMARKS:
+        return None
+    excess = max(1.0, float(np.median(squared)) / 1.386)  # the median of two squared normals
+    residual_px = float(np.sqrt((residual[agree] ** 2).sum(axis=-1).mean()))
+    return LandmarkPose(pose, np.linalg.inv(normal) * excess, float(agree.mean()), count, residual_px)
