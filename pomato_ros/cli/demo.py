@@ -23,7 +23,7 @@ def demo(
     video: Annotated[
         Path | None, typer.Option(help="Video file or folder of images; without it the bundled clip.")
     ] = None,
-    rate: Annotated[float, typer.Option(help="Images published a second; slow enough for the machine.")] = 2.0,
+    rate: Annotated[float, typer.Option(help="Images published a second; slow enough for the machine.")] = 4.0,
     max_frames: Annotated[int, typer.Option(help="Stop after this many images; 0 plays all.")] = 150,
     max_side_px: Annotated[int, typer.Option(help="Reduce larger images to this long side.")] = 960,
     checkpoint: Annotated[str, typer.Option(help="Weights; without it the bundled ones.")] = "",
