@@ -220,11 +220,14 @@ class SceneOptions:
     range_min: float = option(0.05, "points nearer than this are invalid", unit="m", minimum=0.0, dynamic=True)
     range_max: float = option(100.0, "points farther than this are invalid", unit="m", minimum=0.0, dynamic=True)
     mask_threshold: float = option(
-        3.0, "a pixel moves when its motion exceeds this many medians over the image", minimum=0.0, dynamic=True
+        3.0,
+        "a pixel moves when its motion exceeds this many lower quartiles of the image's, as far as mask_floor",
+        minimum=0.0,
+        dynamic=True,
     )
     mask_floor: float = option(
         0.08,
-        "and exceeds this share of its depth, so that a still scene has an empty mask",
+        "and exceeds this share of its distance, less where errors of single pixels are filtered out",
         minimum=0.0,
         maximum=10.0,
         dynamic=True,
@@ -232,8 +235,8 @@ class SceneOptions:
     mask_dilate_px: int = option(0, "grow the moving mask by this much", unit="px", minimum=0, maximum=64, dynamic=True)
     pose_source: str = option(
         "best",
-        "what the pose is solved on: the pointmap alone, or also image features on the network's depth, whichever "
-        "explains its pixels better (best)",
+        "what the pose is solved on: the pointmap alone, or also landmarks and image features on the network's depth, "
+        "whichever is surer (best)",
         choices=("best", "pointmap"),
     )
     max_tracks: int = option(400, "most 3-D tracks alive at once", minimum=0, maximum=100000)

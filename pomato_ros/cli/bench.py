@@ -1,7 +1,6 @@
 """`pomato bench`: time and memory of a step on this machine."""
 
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from pomato_ros.cli.results import flat_line, machine_name, save_result
+from pomato_ros.cli.results import conclude, machine_name
 from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation.bench import (
@@ -27,7 +26,7 @@ from pomato_ros.evaluation.bench import (
 from pomato_ros.evaluation.bench_report import run_table, step_table
 from pomato_ros.evaluation.report import FlatValue, plain
 from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
-from pomato_ros.inference.predictor import Predictor, choose_device, choose_precision
+from pomato_ros.inference.predictor import Predictor
 from pomato_ros.model.checkpoint import Checkpoint
 from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.ros.frame_source import open_source, read_camera_file
@@ -38,6 +37,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "room"
 FOLDER_RATE_HZ = 15.0
 MOST_FRAMES = 150  # of a long video
 TABLE_WIDTH = 150
+DEFAULT_SIZE = "{}x{}".format(*NANO_RECIPE.shapes[0].size_wh)
 Convert = Callable[[SceneEstimate], None]
 
 
@@ -53,7 +53,9 @@ def bench(
     preset: Annotated[
         str, typer.Option(help="With --check: random weights of this network preset in place of trained ones.")
     ] = "",
-    size: Annotated[str, typer.Option(help="With --check: the network's input, WIDTHxHEIGHT in whole patches.")] = "",
+    size: Annotated[
+        str, typer.Option(help="With --check: the network's input, WIDTHxHEIGHT in whole patches.")
+    ] = DEFAULT_SIZE,
     mode: Annotated[str, typer.Option(help="anchored or rolling.")] = PomatoConfig().window.mode,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = PomatoConfig().model.precision,
     twin_steps: Annotated[int, typer.Option(min=1, help="With --check: steps that the slow twin repeats.")] = 4,
@@ -65,6 +67,8 @@ def bench(
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     values = {"checkpoint": str(weights or ""), "image_size": image_size, "num_threads": threads}
     config = PomatoConfig().with_values({**values, "mode": mode, "precision": precision})
+    if preset and not check:
+        raise typer.BadParameter("--preset has random weights, which can only be timed; add --check")
     if check:
         return run_check(config, preset, size, steps, twin_steps, save, as_json, console)
     try:
@@ -76,10 +80,7 @@ def bench(
     console.print(f"{machine_name()}; {summary['device']}, {summary['precision']}, weights {summary['weights_sha256']}")
     console.print(step_table(steady))
     console.print(run_table(summary))
-    if save is not None:
-        console.print(f"saved {save_result(save, 'bench', summary)}", highlight=False)
-    if as_json:
-        typer.echo(flat_line(summary))
+    conclude("bench", summary, save, as_json, console)
     return 0
 
 
@@ -97,7 +98,7 @@ def run_check(
     try:
         fast = Predictor.from_options(config.model) if not preset else random_predictor(config, preset)
         slow = Predictor(fast.checkpoint, fast.device, fast.precision, reuse=False)
-        size_wh = parse_size(size) if size else NANO_RECIPE.shapes[0].size_wh
+        size_wh = parse_size(size)
         with console.status("counting"):
             arithmetic = count_arithmetic(fast.checkpoint.network.config, config.window, size_wh)
         with console.status("timing"):
@@ -118,10 +119,7 @@ def run_check(
         f"{machine_name()}; {summary['preset']}, {summary['image_size']}, {summary['mode']}, {fast.precision}"
     )
     console.print(twin_table(summary))
-    if save is not None:
-        console.print(f"saved {save_result(save, 'check', summary)}", highlight=False)
-    if as_json:
-        typer.echo(flat_line(summary))
+    conclude(f"check-{summary['preset']}", summary, save, as_json, console)
     return 0
 
 
@@ -148,10 +146,8 @@ def random_predictor(config: PomatoConfig, preset: str) -> Predictor:
     network = Pomato(NETWORK_PRESETS[preset]).eval()
     initialise(network, torch.Generator().manual_seed(0))
     scramble_motion(network)
-    torch.set_num_threads(config.model.num_threads or os.cpu_count() or 1)
-    device = choose_device(config.model.device)
     checkpoint = Checkpoint(network=network, path=Path(preset), sha256="", image_size_px=0, metadata={})
-    return Predictor(checkpoint, device, choose_precision(config.model.precision, device))
+    return Predictor.of_checkpoint(checkpoint, config.model)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pomato_ros.cli.evaluation_page import Row, draw_page, picture_row
-from pomato_ros.cli.results import flat_line, save_result
+from pomato_ros.cli.results import conclude
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation import oracle_sets
@@ -96,10 +96,7 @@ def evaluate(
     console.print(
         f"weights SHA-256 {trial.weights_sha256}" if not oracle else "no weights: true pointmaps", highlight=False
     )
-    if save is not None:
-        console.print(f"saved {save_result(save, 'truth' if oracle else 'evaluate', summary)}", highlight=False)
-    if as_json:
-        typer.echo(flat_line(summary))
+    conclude("truth" if oracle else "evaluate", summary, save, as_json, console)
     return 0
 
 
@@ -135,10 +132,7 @@ def evaluate_oracle(
     }
     console.print(oracle_sequence_table(results))
     console.print(oracle_summary_table(summary))
-    if save is not None:
-        console.print(f"saved {save_result(save, 'oracle', summary)}", highlight=False)
-    if as_json:
-        typer.echo(flat_line(summary))
+    conclude("oracle", summary, save, as_json, console)
     return 0
 
 

@@ -8,6 +8,9 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import typer
+from rich.console import Console
+
 from pomato_ros.evaluation.report import FlatValue
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,6 +37,14 @@ def save_result(folder: Path, kind: str, result: Mapping[str, FlatValue], machin
     path = folder / f"{kind}-{slug(name)}.json"
     path.write_text(json.dumps(described, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def conclude(kind: str, result: Mapping[str, FlatValue], save: Path | None, as_json: bool, console: Console) -> None:
+    """What a measuring command ends with: the result saved under this machine's name, and as the last line printed."""
+    if save is not None:
+        console.print(f"saved {save_result(save, kind, result)}", highlight=False)
+    if as_json:
+        typer.echo(flat_line(result))
 
 
 def machine_name() -> str:

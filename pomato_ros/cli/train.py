@@ -13,7 +13,9 @@ def train(
     share: Annotated[float, typer.Option(help="scale the steps of every stage, for rehearsals")] = 1.0,
     start: Annotated[Path | None, typer.Option(help="weights to begin with instead of none")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    processes: Annotated[int, typer.Option(help="data-parallel processes; 0: one for every core or GPU")] = 0,
+    processes: Annotated[
+        int, typer.Option(help="data-parallel processes; 0: a core or GPU each, as far as every step has windows")
+    ] = 0,
     workers: Annotated[int, typer.Option(help="processes that render, beside each of these")] = 1,
     validate_every: Annotated[int, typer.Option(help="steps between looks at held-out scenes; 0: never")] = 200,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 100,
@@ -43,7 +45,8 @@ def train(
         validate_every=validate_every,
         log_every=10,
     )
-    default = torch.cuda.device_count() if options.device.type == "cuda" else os.cpu_count()
-    launch(scaled_to(PRESETS[preset], share), options, start, processes or default or 1)
+    config = scaled_to(PRESETS[preset], share)
+    places = torch.cuda.device_count() if options.device.type == "cuda" else os.cpu_count() or 1
+    launch(config, options, start, processes or min(places, config.fewest_windows))
     typer.echo(f"weights: {out / 'weights.safetensors'}")
     return 0

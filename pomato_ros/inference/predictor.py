@@ -38,12 +38,20 @@ class Predictor:
             CheckpointError: the weights cannot be used.
             ConfigError: the device or precision is not there.
         """
+        path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
+        return cls.of_checkpoint(load_checkpoint(path, options.checkpoint_sha256), options)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, options: ModelOptions) -> "Predictor":
+        """Run weights that are loaded already as ``options`` say.
+
+        Raises:
+            ConfigError: the device or precision is not there.
+        """
         if options.num_threads or not torch.cuda.is_available():
             torch.set_num_threads(options.num_threads or os.cpu_count() or 1)
         device = choose_device(options.device)
-        precision = choose_precision(options.precision, device)
-        path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
-        return cls(load_checkpoint(path, options.checkpoint_sha256), device, precision, options.reuse)
+        return cls(checkpoint, device, choose_precision(options.precision, device), options.reuse)
 
     @torch.inference_mode()
     def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:

@@ -62,9 +62,7 @@ class WindowStream:
     def predict(self, window: Window, slots: Sequence[int]) -> WindowPrediction:
         """Both pair orders of the frames ``slots`` of ``window`` against its key."""
         self._encode(window.frames)
-        self._update_pairs(window)
-        pairs, network = self._pairs, self._network
-        assert pairs is not None
+        pairs, network = self._update_pairs(window), self._network
         grid = network.grid_of(window.frames[0].image)
         frames = len(window.frames)
         view_1, view_2 = (dict(zip(self._hooks, pairs.stacked(view), strict=True)) for view in (0, 1))
@@ -84,17 +82,19 @@ class WindowStream:
             known |= {id(frame): tokens for frame, tokens in zip(new, self._network.encode(images), strict=True)}
         self._encoded = [(frame, known[id(frame)]) for frame in frames]
 
-    def _update_pairs(self, window: Window) -> None:
-        """Pair what is not paired yet with the window's key, and with the next window's where that is known."""
-        self._pairs = self._begun(window.frames[window.key], window.frames)
-        wanted = [(self._pairs, window.frames)]
+    def _update_pairs(self, window: Window) -> KeyedPairs:
+        """The window's pairs, with what was missing of them and, where its key is known, of the next window's."""
+        pairs = self._begun(window.frames[window.key], window.frames)
+        wanted = [(pairs, window.frames)]
         if window.next_key is None:
             self._next_pairs = None
         else:
             shared = window.frames[window.next_key :]
             self._next_pairs = self._begun(shared[0], shared)
             wanted.append((self._next_pairs, shared))
-        self._decode([(pairs, frame) for pairs, frames in wanted for frame in frames[len(pairs.frames) :]])
+        self._pairs = pairs
+        self._decode([(begun, frame) for begun, frames in wanted for frame in frames[len(begun.frames) :]])
+        return pairs
 
     def _begun(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> KeyedPairs:
         """Pairs of a window so far, if any were made."""

@@ -71,6 +71,7 @@ class Placement:
     covariance: PoseArray | None
     relative: RelativePose | None
     reference_metres_per_unit: float  # of the pair in the reference camera; without meaning while lost
+    on_landmarks: bool = False  # which then know the newest frame's own scale too
 
 
 class SceneEstimator:
@@ -95,7 +96,6 @@ class SceneEstimator:
         self._reference_ns: int | None = None
         self._own_metres_per_unit = 1.0
         self._way_m = 0.0
-        self._on_landmarks = False
         self._frames_seen = 0
 
     def slots_wanted(self, window: Window) -> tuple[int, ...]:
@@ -183,15 +183,15 @@ class SceneEstimator:
             return Placement(
                 self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0, 1.0), scale
             )
-        self._on_landmarks = False
+        maps = pair.in_reference
+        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
         if self._uses_landmarks():
             found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
-            if found is not None and self._surer_than_points(found, pair, mask, intrinsics, scale):
+            if found is not None and self._surer_than_points(found, on_points, scale):
                 placed = self._place_on_landmarks(found, reference, pair, scale)
                 if placed is not None:
-                    self._on_landmarks = True
                     return placed
-        relative = self._relative_pose(window, pair, mask, intrinsics, scale)
+        relative = self._relative_pose(window, pair, mask, intrinsics, scale, on_points)
         if isinstance(relative, PnpFailure):
             return self._lost(relative.reason, pair)
         if not self._trusted(relative) or not self._borne_out(relative, mask):
@@ -207,12 +207,8 @@ class SceneEstimator:
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
         return Placement(self._state(), pose, covariance, relative, scale)
 
-    def _surer_than_points(
-        self, found: LandmarkPose, pair: ReferencePair, mask: MaskArray, intrinsics: Intrinsics, scale: float
-    ) -> bool:
+    def _surer_than_points(self, found: LandmarkPose, on_points: RelativePose | PnpFailure, scale: float) -> bool:
         """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats."""
-        maps = pair.in_reference
-        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
         if isinstance(on_points, PnpFailure) or not self._trusted(on_points):
             return True
         return bool(np.trace(found.covariance[:3, :3]) < scale**2 * np.trace(on_points.covariance[:3, :3]))
@@ -247,7 +243,7 @@ class SceneEstimator:
             found.residual_px,
             found.residual_px,
         )
-        return Placement(self._state(), found.world_from_camera, covariance, relative, scale)
+        return Placement(self._state(), found.world_from_camera, covariance, relative, scale, on_landmarks=True)
 
     def _lost(self, reason: str, pair: ReferencePair) -> Placement:
         """No pose; the log tells when that begins."""
@@ -262,19 +258,24 @@ class SceneEstimator:
         return relative.inlier_ratio >= self.config.robustness.min_inlier_ratio
 
     def _relative_pose(
-        self, window: Window, pair: ReferencePair, mask: MaskArray, intrinsics: Intrinsics, scale: float
+        self,
+        window: Window,
+        pair: ReferencePair,
+        mask: MaskArray,
+        intrinsics: Intrinsics,
+        scale: float,
+        on_points: RelativePose | PnpFailure,
     ) -> RelativePose | PnpFailure:
         """Newest camera in the reference camera, in the unit of ``pair.in_reference`` (``scale`` metres).
 
         Image features of the reference frame first, of the frame before where too few of those are left, and the
-        pointmap where features fail or explain their pixels worse.
+        pointmap's own pose ``on_points`` where features fail or explain their pixels worse.
         """
-        maps = pair.in_reference
-        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
         if self.config.scene.pose_source == "pointmap":
             return on_points
         matches = self._match(window, pair)
-        on_features = solve_pose_on_features(matches, maps.points_1[..., 2].numpy(), ~mask, intrinsics)
+        depth_units = pair.in_reference.points_1[..., 2].numpy()
+        on_features = solve_pose_on_features(matches, depth_units, ~mask, intrinsics)
         if not self._plentiful(on_features):
             from_before = self._pose_from_previous(window, pair, mask, intrinsics, scale)
             on_features = from_before if self._plentiful(from_before) else on_features
@@ -369,7 +370,7 @@ class SceneEstimator:
         """
         if place.relative is None:
             return self._own_metres_per_unit
-        if place.world_from_camera is not None and self._on_landmarks:
+        if place.world_from_camera is not None and place.on_landmarks:
             measured = self._landmarks.scale_of(pair.in_newest.points_1[..., 2].numpy(), place.world_from_camera)
             if measured is not None:
                 return measured.scale

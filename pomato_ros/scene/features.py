@@ -42,13 +42,8 @@ def match_features(
     start, expected = _starting_points(reference, guess)
     if not len(start):
         return FeatureMatches(np.zeros((0, 2)), np.zeros((0, 2)))
-    there, found_there = _track(reference, newest, start, expected)
-    back, found_back = _track(newest, reference, there, start)
-    close = np.linalg.norm(back - start, axis=-1) < ROUND_TRIP_PX
-    height, width = reference.shape
-    inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
-    good = found_there & found_back & close & inside
-    return FeatureMatches(start[good].astype(np.float64), there[good].astype(np.float64))
+    there, good = follow_features(reference, newest, start, expected)
+    return FeatureMatches(start[good].astype(np.float64), there[good])
 
 
 def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -57,9 +52,9 @@ def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def follow_features(
-    before: NDArray[np.uint8], newest: NDArray[np.uint8], pixels: PoseArray, expected: PoseArray
+    before: NDArray[np.uint8], newest: NDArray[np.uint8], pixels: NDArray[np.floating], expected: NDArray[np.floating]
 ) -> tuple[PoseArray, NDArray[np.bool_]]:
-    """Where ``pixels`` (n, 2) of one softened image are in another (n, 2), and which were found (n,) and come back.
+    """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,) and come back.
 
     ``expected`` (n, 2): where to start looking.
     """

@@ -44,6 +44,11 @@ class Stage:
     stride: int = 1  # 2 or 4: pointmaps of every second or fourth pixel, see DptNetwork.finish
     frozen_trunk: bool = False
 
+    def windows_of(self, frames: int) -> int:
+        """Windows of ``frames`` frames in a step."""
+        mean_frames = sum(self.window_frames) / len(self.window_frames)
+        return max(1, round(self.windows * mean_frames / frames))
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -73,6 +78,11 @@ class TrainConfig:
     def total_steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def fewest_windows(self) -> int:
+        """Windows of the recipe's smallest step."""
+        return min(stage.windows_of(frames) for stage in self.stages for frames in stage.window_frames)
 
     def stage_at(self, step: int) -> Stage:
         """The stage that a run's ``step`` belongs to."""

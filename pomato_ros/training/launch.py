@@ -19,10 +19,11 @@ def launch(config: TrainConfig, options: RunOptions, start: Path | None, process
     """Train ``config`` with ``processes`` processes of this machine; under torchrun with those it started.
 
     Args:
-        config: the recipe; its result does not depend on the number of processes but for the order of sums.
+        config: the recipe. While every step has windows for all processes (:attr:`TrainConfig.fewest_windows`) its
+            result depends on their number only by the order of sums and, where they do not share evenly, by weights.
         options: as of :func:`train`.
         start: weights to begin with instead of a fresh draw.
-        processes: how many; 1 stays in this process.
+        processes: how many; 1 stays in this process. With more than the fewest windows, small steps grow to one each.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         run_process(config, options, start)
@@ -54,7 +55,8 @@ def run_process(config: TrainConfig, options: RunOptions, start: Path | None) ->
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_count))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # gloo for what lives on the CPU: the word that time is up
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         run(config, dataclasses.replace(options, device=device), start)
     finally:

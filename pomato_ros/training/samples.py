@@ -102,9 +102,7 @@ class WindowDataset(Dataset[WindowBatch]):
         shape_index = int(torch.multinomial(weights, 1, generator=generator))
         frames = stage.window_frames[int(torch.randint(0, len(stage.window_frames), (), generator=generator))]
         key = 0 if torch.rand((), generator=generator) < FIRST_FRAME_KEY_SHARE else frames - 1
-        windows = max(
-            self.processes, round(stage.windows * sum(stage.window_frames) / len(stage.window_frames) / frames)
-        )
+        windows = max(self.processes, stage.windows_of(frames))
         paired = tuple(t for t in range(frames) if t != key or not stage.pairwise)
         seeds = torch.randint(0, 1 << 31, (windows,), generator=generator).tolist()
         first, end = self._clips_at(step, stage, shape_index)

@@ -76,3 +76,31 @@ def test_frames_of_a_folder_are_rgb_and_calibrated(clip_folder: Path) -> None:
 def test_a_clip_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--video", "no-such-clip"]) == 1
     assert "no-such-clip" in capsys.readouterr().out
+
+
+def test_the_check_compares_the_network_with_its_slow_twin(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--check", "--weights", str(weights), "--size", "64x48", "--precision", "fp32", "--threads", "1"]
+    assert main(["bench", *words, "--steps", "3", "--twin-steps", "1", "--save", str(tmp_path), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert summary["max_rel_error"] <= 1e-5
+    assert (summary["steps_timed"], summary["slow_twin_steps"], summary["image_size"]) == (3, 1, "64x48")
+    assert len(list(tmp_path.glob("check-tiny-*.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--preset", "nano"], "--preset has random weights"),
+        (["--check", "--preset", "huge"], "unknown preset 'huge'; known: nano"),
+        (["--check", "--size", "64"], "expected a size like 512x288, got '64'"),
+        (["--check", "--size", "65x48"], "must be a multiple of 16 px, got 65x48"),
+    ],
+)
+def test_a_check_that_cannot_be_made_says_why(
+    words: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words]) != 0
+    captured = capsys.readouterr()
+    assert advice in " ".join((captured.out + captured.err).split())

@@ -32,7 +32,7 @@ DEPTH_M = 2.0
 START_NS = 1_700_000_000_123_456_789
 FRAME_NS = 100_000_001
 CAMERA_FRAME = "camera_optical_frame"
-TIMEOUT_S = 60.0
+TIMEOUT_S = 10.0
 FIRST_DOMAIN = int(os.environ["ROS_DOMAIN_ID"])
 DOMAINS = (1 + (FIRST_DOMAIN + step) % 100 for step in itertools.count())
 

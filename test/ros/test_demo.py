@@ -63,7 +63,7 @@ def plan_of(clip: Path, out: Path, *arguments: str) -> DemoPlan:
     return DemoPlan(
         video=clip,
         out=out,
-        rate_hz=8.0,
+        rate_hz=4.0,
         max_frames=0,
         max_side_px=0,
         node_command=command,
@@ -75,7 +75,7 @@ def test_truth_in_truth_out(clip: Path, tmp_path: Path) -> None:
     summary = run_demo(plan_of(clip, tmp_path, "-p", f"checkpoint:={clip}"), Console(quiet=True))
     assert missing_outputs(tmp_path, summary) == []
     assert summary["frames_in"] == FRAMES
-    assert 2 <= summary["steps"] <= FRAMES  # a busy machine passes frames over
+    assert FRAMES - 3 <= summary["steps"] <= FRAMES
     assert summary["steps"] + summary["frames_passed_over"] == FRAMES
     assert summary["depth_absrel"] == pytest.approx(0.0, abs=1e-6)
     assert summary["ate_over_path"] == pytest.approx(0.0, abs=1e-9)

@@ -57,3 +57,15 @@ def test_the_matching_head_learns_from_some_stage_to_the_end(preset: TrainConfig
     flags = [stage.matching for stage in preset.stages]
     assert flags == sorted(flags)
     assert flags[-1]
+
+
+def test_no_step_has_fewer_windows_than_the_fewest(recipe: TrainConfig) -> None:
+    assert recipe.fewest_windows == 1
+    large = dataclasses.replace(recipe.stages[2], windows=4)  # of 2 and 4 frames
+    assert {frames: large.windows_of(frames) for frames in large.window_frames} == {2: 6, 4: 3}
+    assert dataclasses.replace(recipe, stages=(large,)).fewest_windows == 3
+
+
+@EVERY_PRESET
+def test_two_processes_take_a_preset_as_it_is(preset: TrainConfig) -> None:
+    assert preset.fewest_windows >= 2
