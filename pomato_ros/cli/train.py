@@ -12,6 +12,7 @@ def train(
     seconds: Annotated[float, typer.Option(help="stop after this wall time (0: when the recipe is done)")] = 0.0,
     share: Annotated[float, typer.Option(help="scale the steps of every stage, for rehearsals")] = 1.0,
     start: Annotated[Path | None, typer.Option(help="weights to begin with instead of none")] = None,
+    seed: Annotated[int, typer.Option(help="0, 1 or 2: other scenes and another first draw", min=0, max=2)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     processes: Annotated[
         int, typer.Option(help="data-parallel processes; 0: a core or GPU each, as far as every step has windows")
@@ -25,6 +26,7 @@ def train(
     Where torchrun started this process, it takes its part of that run; else it starts the others itself. Two processes
     of one thread each learn almost twice as fast as two threads: the network's layers are too small to share.
     """
+    import dataclasses
     import os
 
     import torch
@@ -45,7 +47,7 @@ def train(
         validate_every=validate_every,
         log_every=10,
     )
-    config = scaled_to(PRESETS[preset], share)
+    config = dataclasses.replace(scaled_to(PRESETS[preset], share), seed=seed)
     places = torch.cuda.device_count() if options.device.type == "cuda" else os.cpu_count() or 1
     launch(config, options, start, processes or min(places, config.fewest_windows))
     typer.echo(f"weights: {out / 'weights.safetensors'}")

@@ -68,6 +68,7 @@ class TrainConfig:
     confidence_alpha: float = 0.2  # least weight of the logarithm in the confidence loss
     ego_weight: float = 1.0  # of the loss on X^{2,1} - X^{2,2}, the signal that odometry reads
     motion_weight: float = 1.0  # of the loss on X_m - X, the signal that the moving mask reads
+    attention_weight: float = 0.1  # of the loss that leads cross-attention to where a patch is in the other view
 
     def __post_init__(self) -> None:
         """Keep the run's scenes apart from the held-out ones."""
@@ -100,9 +101,8 @@ class TrainConfig:
 NANO_RECIPE = TrainConfig(
     network=NANO,
     stages=(
-        Stage("geometry", 3400, 6e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=False, kept_frames=2, stride=4),
-        Stage("matching", 1300, 4e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=True, kept_frames=2, stride=4),
-        Stage("detail", 450, 2.5e-4, 24, (2,), 6, 1200, 8, pairwise=True, matching=True, kept_frames=2),
+        Stage("pairs", 4000, 6e-4, 24, (2,), 16, 1200, 8, pairwise=True, matching=True, kept_frames=2, stride=4),
+        Stage("detail", 500, 2.5e-4, 24, (2,), 16, 1200, 8, pairwise=True, matching=True, kept_frames=2),
         Stage("temporal", 120, 1.5e-4, 3, (4, 8, 12), 12, 100, 1, pairwise=False, matching=True, stride=2),
     ),
     shapes=(ImageShape((128, 96), 0.6), ImageShape((128, 80), 0.4)),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pomato_ros.training.attention import Watched, attention_loss
+from pomato_ros.training.config import TrainConfig
 from pomato_ros.training.samples import Targets
 
 
@@ -26,6 +28,7 @@ class Losses:
     error_match: Tensor
     ego: Tensor
     motion: Tensor
+    attention: Tensor
 
 
 def mean_distance(points_1: Tensor, points_2: Tensor, frames: int) -> Tensor:
@@ -58,7 +61,7 @@ def swap_order(rows: Tensor) -> Tensor:
 
 
 def pointmap_losses(
-    heads: list[HeadOutput], targets: Targets, frames: int, alpha: float, ego_weight: float, motion_weight: float
+    heads: list[HeadOutput], attention: Watched, targets: Targets, frames: int, config: TrainConfig
 ) -> Losses:
     """Losses of two heads (points_1, points_2) or three (and points_match) on the rows of a :class:`WindowBatch`.
 
@@ -78,18 +81,21 @@ def pointmap_losses(
         for head, truth in zip(heads, truths, strict=True)
     ]
     total = sum(
-        (confidence_loss(error, head.conf, alpha) for error, head in zip(errors, heads, strict=True)),
+        (confidence_loss(error, head.conf, config.confidence_alpha) for error, head in zip(errors, heads, strict=True)),
         start=torch.zeros(()),
     )
     ego_predicted = heads[1].points / scale_predicted - swap_order(heads[0].points / scale_predicted)
     ego_true = targets.points_2 / scale_true - swap_order(targets.points_1 / scale_true)
     ego = (ego_predicted - ego_true).norm(dim=-1).mean()
-    total = total + ego_weight * ego
+    total = total + config.ego_weight * ego
     motion = torch.zeros(())
     if len(heads) == 3:
         moved_predicted = (heads[2].points - heads[1].points) / scale_predicted
         moved_true = (targets.points_match - targets.points_2) / scale_true
         motion = balanced_motion_loss((moved_predicted - moved_true).norm(dim=-1), targets.moving)
-        total = total + motion_weight * motion
+        total = total + config.motion_weight * motion
+    matches = targets.patch_matches.flatten(1, 2).flatten(2, 3)
+    led = 0.5 * (attention_loss(attention[0], swap_order(matches)) + attention_loss(attention[1], matches))
+    total = total + config.attention_weight * led
     means = [error.mean().detach() for error in errors] + [torch.zeros(())] * (3 - len(errors))
-    return Losses(total, means[0], means[1], means[2], ego.detach(), motion.detach())
+    return Losses(total, means[0], means[1], means[2], ego.detach(), motion.detach(), led.detach())

@@ -1,7 +1,7 @@
 """Training windows with their truth: drawn from a step's number alone, whatever worker draws them."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Targets:
     points_2: Tensor  # (p, h, w, 3)
     points_match: Tensor  # (p, h, w, 3)
     moving: Tensor  # (p, h, w) bool: pixels of view 2 whose point moved between the two times
+    patch_matches: Tensor  # (p, gh, gw, gh, gw): share of each patch of view 2 that is seen in each patch of view 1
 
     def to(self, device: torch.device) -> "Targets":
         """The same on another device."""
@@ -39,13 +40,27 @@ class WindowBatch:
     targets: Targets  # 2 * b * p rows
 
 
-def pair_targets(clip: Clip, view_1: int, view_2: int) -> Targets:
+def patch_matches(clip: Clip, view_1: int, view_2: int, patch_px: int) -> Tensor:
+    """(gh, gw, gh, gw): which share of a patch of ``view_2`` is seen in which patch of ``view_1``; what is hidden, none."""
+    height, width = clip.depth_m.shape[1:]
+    rows, columns = height // patch_px, width // patch_px
+    seen = clip.visible(view_2, view_1)
+    pixels = clip.pixels_matched(view_2, view_1)[seen].round().long()
+    y, x = torch.nonzero(seen, as_tuple=True)
+    here = (y // patch_px) * columns + x // patch_px
+    there = (pixels[:, 1] // patch_px) * columns + pixels[:, 0] // patch_px
+    counts = torch.bincount(here * rows * columns + there, minlength=(rows * columns) ** 2)
+    return counts.view(rows, columns, rows, columns) / patch_px**2
+
+
+def pair_targets(clip: Clip, view_1: int, view_2: int, patch_px: int) -> Targets:
     """Truth of one pair, without the leading axis."""
     return Targets(
         points_1=clip.points_camera(view_1),
         points_2=clip.points_transferred(view_2, view_1),
         points_match=clip.points_matched(view_2, view_1),
         moving=clip.moving_mask(view_2, view_1),
+        patch_matches=patch_matches(clip, view_1, view_2, patch_px),
     )
 
 
@@ -62,6 +77,7 @@ def mirrored(targets: Targets) -> Targets:
         points_2=targets.points_2.flip(-2) * sign,
         points_match=targets.points_match.flip(-2) * sign,
         moving=targets.moving.flip(-1),
+        patch_matches=targets.patch_matches.flip((-3, -1)),
     )
 
 
@@ -72,8 +88,8 @@ def thinned(targets: Targets, stride: int) -> Targets:
     height, width = targets.moving.shape[-2:]
     rows = torch.linspace(0, height - 1, height // stride).round().long()
     columns = torch.linspace(0, width - 1, width // stride).round().long()
-    picked = {item.name: getattr(targets, item.name)[:, rows][:, :, columns] for item in fields(Targets)}
-    return Targets(**picked)
+    maps = ("points_1", "points_2", "points_match", "moving")
+    return replace(targets, **{name: getattr(targets, name)[:, rows][:, :, columns] for name in maps})
 
 
 class WindowDataset(Dataset[WindowBatch]):
@@ -113,7 +129,7 @@ class WindowDataset(Dataset[WindowBatch]):
             turns = [-((place - number) // windows) for number in (first, end)]  # of numbers that belong to this place
             turn = int(torch.randint(turns[0], max(turns[0] + 1, turns[1]), (), generator=drawer))
             clip = self._clip(stage, shape_index, place + windows * turn)
-            drawn.append(draw_window(drawer, clip, stage, frames, key, paired))
+            drawn.append(draw_window(drawer, clip, stage, frames, key, paired, self.config.network.patch_size))
         rows = [row for window in drawn for row in window[1]] + [row for window in drawn for row in window[2]]
         targets = thinned(stack_targets(rows), stage.stride)
         return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, targets)
@@ -145,13 +161,19 @@ class WindowDataset(Dataset[WindowBatch]):
 
 
 def draw_window(
-    generator: torch.Generator, clip: Clip, stage: Stage, frames: int, key: int, paired: tuple[int, ...]
+    generator: torch.Generator,
+    clip: Clip,
+    stage: Stage,
+    frames: int,
+    key: int,
+    paired: tuple[int, ...],
+    patch_px: int,
 ) -> tuple[Tensor, list[Targets], list[Targets]]:
     """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
     picked = pick_frames(generator, len(clip), frames, in_order=not stage.pairwise)
     images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
-    from_key = [pair_targets(clip, picked[t], picked[key]) for t in paired]
-    to_key = [pair_targets(clip, picked[key], picked[t]) for t in paired]
+    from_key = [pair_targets(clip, picked[t], picked[key], patch_px) for t in paired]
+    to_key = [pair_targets(clip, picked[key], picked[t], patch_px) for t in paired]
     if torch.rand((), generator=generator) < 0.5:
         images = images.flip(-1)
         from_key, to_key = [mirrored(row) for row in from_key], [mirrored(row) for row in to_key]

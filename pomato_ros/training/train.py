@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from pomato_ros.config import NetworkConfig
 from pomato_ros.model.checkpoint import save_weights
 from pomato_ros.model.pomato import Pomato, initialise
+from pomato_ros.training.attention import watched_attention
 from pomato_ros.training.config import Stage, TrainConfig
 from pomato_ros.training.losses import HeadOutput, Losses, pointmap_losses
 from pomato_ros.training.samples import WindowBatch, WindowDataset
@@ -121,11 +122,10 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
         group["lr"] = learning_rate(config, stage, local) * group["learning_rate_share"]
     state.network.train()
     targets = batch.targets.to(device)
-    with torch.autocast(device.type, torch.bfloat16), attention_kernel(device):
+    with torch.autocast(device.type, torch.bfloat16), attention_kernel(device), watched_attention(state.network) as seen:
         heads = predict_heads(state.network, batch.images.to(device), batch.key, batch.paired, stage)
     scale_group = 1 if stage.pairwise else batch.images.shape[1]
-    weights = (config.confidence_alpha, config.ego_weight, config.motion_weight)
-    losses = pointmap_losses(heads, targets, scale_group, *weights)
+    losses = pointmap_losses(heads, seen, targets, scale_group, config)
     if not torch.isfinite(losses.total):
         raise FloatingPointError(f"the loss became {losses.total.item()} at step {state.step}; lower the learning rate")
     state.optimiser.zero_grad(set_to_none=True)
