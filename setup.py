@@ -25,6 +25,11 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=7.4,<9", "mcap-ros2-support>=0.5,<1"],
+        "export": [
+            "onnx>=1.16,<2",
+            "onnxruntime>=1.18,<2",
+        ],
+        "train": ["tensorboard>=2.15,<3"],  # events beside the JSON lines of a run's log
         "dev": ["codespell>=2.3,<3", "import-linter>=2.1,<3", "mypy>=1.13,<3", "ruff>=0.9,<0.18"],
     },
     entry_points={"console_scripts": ["pomato = pomato_ros.cli.main:main"]},

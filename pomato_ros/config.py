@@ -152,8 +152,22 @@ NANO = NetworkConfig(
     temporal_length=12,
     group_norm_groups=16,
 )
+TINY = NetworkConfig(
+    enc_embed_dim=192,
+    enc_depth=8,
+    enc_num_heads=6,
+    dec_embed_dim=160,
+    dec_depth=6,
+    dec_num_heads=5,
+    dpt_layer_dims=(32, 48, 64, 96),
+    dpt_feature_dim=64,
+    dpt_last_dim=32,
+    temporal_length=12,
+    group_norm_groups=16,
+)
 NETWORK_PRESETS: Mapping[str, NetworkConfig] = {
     "nano": NANO,
+    "tiny": TINY,
     "full": FULL_TEMPORAL,
     "full_pairwise": FULL_PAIRWISE,
 }
@@ -205,6 +219,14 @@ class WindowOptions:
         maximum=4096,
     )
     max_rate_hz: float = option(0.0, "upper limit of the step rate; 0 means none", unit="Hz", minimum=0.0, dynamic=True)
+    max_latency_ms: float = option(
+        0.0,
+        "longest time a step may take, at the 95th percentile; the window is shortened to keep it, as far as to half of "
+        "window_size or, anchored, twice the overlap; 0 means any",
+        unit="ms",
+        minimum=0.0,
+        dynamic=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +273,9 @@ class ScaleOptions:
 
     scale_source: str = option(
         "model",
-        "model: the network's own scale, chained from window to window, never metric; fixed: that times `scale`",
-        choices=("model", "fixed"),
+        "model: the network's own scale, chained from window to window, never metric; fixed: that times `scale`; "
+        "depth: metres from a depth image aligned with the camera's; odometry: metres from another odometry's ways",
+        choices=("model", "fixed", "depth", "odometry"),
     )
     scale: float = option(1.0, "metres per model unit with scale_source fixed", minimum=1e-9, maximum=1e9)
 
@@ -290,6 +313,14 @@ class RobustnessOptions:
         12.0, "faster camera rotation means lost", unit="rad/s", minimum=0.0, dynamic=True
     )
     lost_after_s: float = option(2.0, "no frame for this long means lost", unit="s", minimum=0.0, dynamic=True)
+    recover_frames: int = option(
+        3,
+        "a camera that was lost is recovering for so many frames with a pose, then tracking",
+        unit="frames",
+        minimum=0,
+        maximum=1000,
+        dynamic=True,
+    )
     min_inlier_ratio: float = option(
         0.15, "share of static confident pixels that must agree with the pose", minimum=0.0, maximum=1.0, dynamic=True
     )

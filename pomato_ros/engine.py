@@ -2,22 +2,22 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pomato_ros.config import ConfigError, PomatoConfig
+from pomato_ros.inference.budget import LatencyBudget, window_levels
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.scene.estimator import SceneEstimator
-from pomato_ros.structures import Frame, SceneEstimate, Window, WindowPrediction
+from pomato_ros.structures import Frame, SceneEstimate, Wanted, Window, WindowPrediction
 
 
 class WindowPredictor(Protocol):
     """What the engine needs of a network; tests put truth in its place."""
 
-    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
-        """Both pair orders of a window against its key frame, at least of the frames ``slots``; None: of all."""
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+        """Both pair orders of a window against its key frame, at least what is ``wanted``; None: all."""
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model: ``image_size_px``, the size its weights were trained at, and ``temporal_length``."""
@@ -38,6 +38,8 @@ class Engine:
         check_window(config.window.window_size, self._facts.get("temporal_length", 0))
         self._config = config
         self._window = RollingWindow(config.window.window_size, config.window.overlap, config.window.mode)
+        options = config.window
+        self._budget = LatencyBudget(window_levels(options.window_size, options.overlap, options.mode))
         self._estimator = SceneEstimator(config)
         self._frames_taken = 0
 
@@ -52,10 +54,11 @@ class Engine:
             self._frames_taken += 1
             return None
         started = time.perf_counter()
+        self._window.resize(self._budget.window_size)
         window = self._window.push(prepare_frame(frame, self.image_size_px))
         self._frames_taken += 1  # a frame that was refused leaves its place to the next one
         prepared = time.perf_counter()
-        prediction = self._predictor.predict(window, self._estimator.slots_wanted(window))
+        prediction = self._predictor.predict(window, self._estimator.wanted(window))
         predicted = time.perf_counter()
         scene = self._estimator.update(window, prediction)
         seconds = {
@@ -63,7 +66,8 @@ class Engine:
             "model": predicted - prepared,
             "scene": time.perf_counter() - predicted,
         }
-        return dataclasses.replace(scene, stage_seconds=seconds)
+        self._budget.observe(seconds, self._config.window.max_latency_ms * 1e-3, self._window.size)
+        return dataclasses.replace(scene, stage_seconds=seconds, budget=self._budget.describe())
 
     def reset(self) -> None:
         """Forget window, tracks, pose and scale; the model stays."""

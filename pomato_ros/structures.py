@@ -40,6 +40,8 @@ class Frame:
     stamp_ns: int
     image_rgb: NDArray[np.uint8]  # (h, w, 3)
     intrinsics: Intrinsics | None = None  # of this image; None when the camera is not calibrated
+    depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the same pixels; NaN or 0 where invalid
+    prior_from_camera: PoseArray | None = None  # (4, 4) where another odometry has this camera, metres, any fixed frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class ModelFrame:
     intrinsics: Intrinsics | None  # of the resized and cropped image
     model_from_source: PoseArray  # (3, 3) pixel homography: source pixel -> network pixel
     source_size_wh: tuple[int, int]
+    depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the nearest source pixels; NaN or 0 where invalid
+    prior_from_camera: PoseArray | None = None  # (4, 4) as in :class:`Frame`
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class PairPrediction:
 
     ``points_1`` X^{1,1}: pixels of view 1 in camera 1. ``points_2`` X^{2,1}: pixels of view 2 in camera 1.
     ``points_match`` X_m^{2,1}: where the points seen by view 2 were at view 1's time, in camera 1.
+    Maps that nobody asked for have no rows, see :class:`Wanted`.
     """
 
     points_1: Tensor  # (p, h, w, 3)
@@ -81,6 +86,22 @@ class PairPrediction:
     conf_2: Tensor
     points_match: Tensor
     conf_match: Tensor
+
+
+HEADS = (1, 2, 3)  # of the network, in the order of PairPrediction's fields: X^{1,1}, X^{2,1} and X_m^{2,1}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What will be read of a window's prediction; a predictor may leave out the rest.
+
+    ``slots``: the window's frames whose pairs with the key are read. ``from_key_heads``, ``to_key_heads``: which maps of
+    :class:`WindowPrediction`'s two orders.
+    """
+
+    slots: tuple[int, ...]
+    from_key_heads: tuple[int, ...] = HEADS
+    to_key_heads: tuple[int, ...] = HEADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,7 @@ class TrackingState(Enum):
     WARMING = "warming up"
     TRACKING = "tracking"
     LOST = "lost"
+    RECOVERING = "recovering"  # found again, but not for long enough to be believed as before
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +176,8 @@ class SceneEstimate:
     metres_per_unit: float  # scale applied to the newest window's pointmaps
     tracks: TrackSet
     stage_seconds: dict[str, float]  # where the time of this step went: preprocess, model, scene
+    budget: str = ""  # what was chosen to keep max_latency_ms; empty without one
+    scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if nobody told
 
     @property
     def depth(self) -> FloatArray:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from pomato_ros.engine import Engine
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.geometry.rigid import invert, rotation_angle
 from pomato_ros.model.checkpoint import save_weights
-from pomato_ros.structures import TrackingState, Window, WindowPrediction
+from pomato_ros.structures import TrackingState, Wanted, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -135,9 +134,9 @@ class Blinded(OraclePredictor):
 
     blind = False
 
-    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
         """Truth, or noise in place of where the newest frame's pixels are."""
-        prediction = super().predict(window, slots)
+        prediction = super().predict(window, wanted)
         if not self.blind:
             return prediction
         generator = torch.Generator().manual_seed(len(window.frames))
@@ -241,3 +240,26 @@ def test_what_is_kept_of_earlier_frames_changes_no_pointmap(mode, moving_clip, t
         np.testing.assert_allclose(fast.confidence, slow.confidence, rtol=1e-4)
         rays = [scene.points_camera / scene.metres_per_unit for scene in (fast, slow)]
         np.testing.assert_allclose(*rays, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("allowed_ms", "longest"), [(0.0, 12), (130.0, 12), (105.0, 10), (50.0, 8)])
+def test_the_window_is_shortened_to_keep_a_step_within_its_time(moving_clip, monkeypatch, allowed_ms, longest):
+    now_s = 0.0
+
+    class Slow(OraclePredictor):
+        """10 ms for each frame of the window, on a clock of its own."""
+
+        def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+            nonlocal now_s
+            now_s += 0.01 * len(window.frames)
+            lengths.append(len(window.frames))
+            return super().predict(window, wanted)
+
+    lengths: list[int] = []
+    monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
+    engine = Engine(PomatoConfig().with_values({"max_latency_ms": allowed_ms}), Slow(moving_clip, pair_scale=0.7))
+    scenes = [engine.step(frame_of(moving_clip, t)) for t in range(len(moving_clip))]
+    assert max(lengths[20:]) == longest
+    assert scenes[-1].budget.startswith("over: " if allowed_ms == 50.0 else f"window {longest} of 12" * bool(allowed_ms))
+    for t, scene in enumerate(scenes):  # and whatever its length, what it says is right
+        np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)

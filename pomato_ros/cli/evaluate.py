@@ -15,27 +15,18 @@ from pomato_ros.cli.results import conclude
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation import oracle_sets
-from pomato_ros.evaluation.davis import DAVIS_FOLDER, evaluate_davis, find_sequences
-from pomato_ros.evaluation.evaluate import (
-    TRACK_FRAMES,
-    SequenceResult,
-    SequenceRun,
-    Subject,
-    evaluate_sequences,
-    subject_of,
-)
+from pomato_ros.evaluation.clip_tracks import TRACK_FRAMES
+from pomato_ros.evaluation.evaluate import SequenceResult, Subject, evaluate_sequences, subject_of
+from pomato_ros.evaluation.grading import SequenceRun
 from pomato_ros.evaluation.oracle import OraclePredictor
 from pomato_ros.evaluation.oracle_report import oracle_sequence_table, oracle_summary_table, summarise_oracle
-from pomato_ros.evaluation.oracle_trial import oracle_engine, run_trial
-from pomato_ros.evaluation.report import (
-    FlatValue,
-    davis_table,
-    sequence_table,
-    summarise,
-    summarise_davis,
-    summary_table,
-)
+from pomato_ros.evaluation.oracle_trial import SCALE_PRIORS, OracleResult, oracle_engine, run_trial
+from pomato_ros.evaluation.recorded import evaluate_recorded, find_recordings
+from pomato_ros.evaluation.recorded_report import davis_table, kitti_table, summarise_recorded
+from pomato_ros.evaluation.report import FlatValue, sequence_table, split_table, summarise, summary_table
+from pomato_ros.evaluation.score import EVERY_PIXEL
 from pomato_ros.evaluation.sequences import FRAMES, SEQUENCES, SequencePlan, plan_sequences, render_sequences
+from pomato_ros.evaluation.splits import EVERY_SPLIT, SPLITS, plan_split, split_names
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.preprocess import PATCH_PX
 from pomato_ros.synthetic.clip import Clip
@@ -44,7 +35,6 @@ from pomato_ros.training.config import HELD_OUT_SEED, NANO_RECIPE
 TABLE_WIDTH = 150  # where the terminal does not say
 PAGE = "evaluation.png"
 PAGE_ROWS = 16
-EVERY_PIXEL = {"conf_threshold": 0.0}  # a depth that the network is not sure of counts too
 ORACLE_SIZE_PX = max(NANO_RECIPE.shapes[0].size_wh)
 
 
@@ -52,14 +42,28 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Weights file; without it the bundled ones.")] = None,
     sequences: Annotated[
         int | None,
-        typer.Option(min=1, help=f"How many held-out sequences: {SEQUENCES}, with --oracle {oracle_sets.SEQUENCES}."),
+        typer.Option(
+            min=0,
+            help=f"Held-out sequences: {SEQUENCES}, with --oracle {oracle_sets.SEQUENCES}; 0: --recorded only.",
+        ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(min=TRACK_FRAMES, help=f"Frames of each sequence: {FRAMES}, with --oracle {oracle_sets.FRAMES}."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder with davis/NAME/{images,masks}: moving masks of real video are scored.")
+    split: Annotated[
+        str, typer.Option(help=f"Which held-out worlds: {', '.join(SPLITS)}, or {EVERY_SPLIT} in turn.")
+    ] = "same",
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Run optical flow + essential matrix (OpenCV) over the same frames too.")
+    ] = False,
+    recorded: Annotated[
+        Path | None,
+        typer.Option(
+            "--recorded",
+            "--data",
+            help="Folder with davis/NAME/{images,masks} or kitti_stereo: real video is scored too, beside OpenCV.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a page of pictures.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
@@ -74,6 +78,12 @@ def evaluate(
     noise_free: Annotated[
         bool, typer.Option("--noise-free", help="With --oracle: exact pointmaps, and the scores of a network.")
     ] = False,
+    prior: Annotated[
+        str, typer.Option(help=f"With --oracle: where metres come from: {', '.join(SCALE_PRIORS)}, or both in turn.")
+    ] = "depth",
+    skip: Annotated[
+        int, typer.Option(min=0, help="Begin so many seeds later: other sequences than the usual ones.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
 ) -> int:
     """Measure depth, poses, masks and tracks on held-out rendered sequences, beside their baselines."""
@@ -81,15 +91,31 @@ def evaluate(
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
     if oracle and not noise_free:
-        return evaluate_oracle(config, sequences, frames, console, save, as_json=as_json)
+        if prior not in (*SCALE_PRIORS, "both"):
+            console.print(f"[bold red]--prior must be one of {', '.join(SCALE_PRIORS)}, both; got {prior}[/]")
+            return 2
+        priors = tuple(SCALE_PRIORS) if prior == "both" else (prior,)
+        return evaluate_oracle(
+            config, plan_oracle_trial(sequences, frames, skip), priors, console, save, as_json=as_json
+        )
     try:
         trial = truth_trial(config) if oracle else network_trial(config)
-        plan = plan_sequences(
-            HELD_OUT_SEED, trial.image_size_px, trial.patch_px, sequences or SEQUENCES, frames or FRAMES
-        )
-        summary = evaluate_rendered(trial, plan, out, console)
-        if data is not None and trial.engine is not None:
-            summary |= evaluate_real(trial.engine, data, console)
+        plans = [
+            plan_split(
+                name,
+                HELD_OUT_SEED + skip,
+                trial.image_size_px,
+                trial.patch_px,
+                sequences or SEQUENCES,
+                frames or FRAMES,
+            )
+            for name in split_names(split)
+        ]
+        summary: dict[str, FlatValue] = {"weights_sha256": trial.weights_sha256}
+        if sequences != 0:
+            summary |= evaluate_splits(trial, plans, out, console, with_opencv=baselines)
+        if recorded is not None and trial.engine is not None:
+            summary |= evaluate_real(trial.engine, recorded, console)
     except (ValueError, OSError) as error:
         console.print(f"[bold red]evaluation failed:[/] {error}", highlight=False)
         return 1
@@ -100,40 +126,58 @@ def evaluate(
     return 0
 
 
+def plan_oracle_trial(sequences: int | None, frames: int | None, skip: int) -> oracle_sets.OraclePlan:
+    """Scenes at the size of the bundled network."""
+    size_wh = plan_sequences(HELD_OUT_SEED, ORACLE_SIZE_PX, PATCH_PX).size_wh
+    return oracle_sets.plan_oracle(
+        HELD_OUT_SEED + skip, size_wh, sequences or oracle_sets.SEQUENCES, frames or oracle_sets.FRAMES
+    )
+
+
 def evaluate_oracle(
     config: PomatoConfig,
-    sequences: int | None,
-    frames: int | None,
+    plan: oracle_sets.OraclePlan,
+    priors: tuple[str, ...],
     console: Console,
     save: Path | None,
     *,
     as_json: bool,
 ) -> int:
-    """The engine over an oracle that errs as networks do, beside what is asked of it."""
-    size_wh = plan_sequences(HELD_OUT_SEED, ORACLE_SIZE_PX, PATCH_PX).size_wh
-    plan = oracle_sets.plan_oracle(
-        HELD_OUT_SEED, size_wh, sequences or oracle_sets.SEQUENCES, frames or oracle_sets.FRAMES
-    )
+    """The engine over an oracle that errs as networks do, beside what is asked of it; the first prior's is the result.
+
+    Scores with a further prior follow under its name.
+    """
     started_s = time.perf_counter()
+    summary: dict[str, FlatValue] = {}
     with progress(console) as bars:
-        bar = bars.add_task("rendered sequences", total=sum(oracle_sets.planned(plan).values()))
-        results = run_trial(
-            oracle_engine(config),
-            oracle_sets.oracle_sequences(plan),
-            config.window.window_size - config.window.overlap,
-            lambda result, sequence, run: bars.advance(bar),
-        )
-    summary = summarise_oracle(results) | {
+        bar = bars.add_task("rendered sequences", total=len(priors) * sum(oracle_sets.planned(plan).values()))
+        for prior in priors:
+            results = run_trial(
+                oracle_engine(config, prior=prior),
+                oracle_sets.oracle_sequences(plan),
+                config.window.window_size - config.window.overlap,
+                lambda result, sequence, run: bars.advance(bar),
+                prior,
+            )
+            found = print_oracle(results, prior, console)
+            summary |= found if prior == priors[0] else {f"{prior}_{key}": value for key, value in found.items()}
+    summary |= {
         "split": "held_out",
         "first_seed": plan.first_seed,
-        "image_width_px": size_wh[0],
-        "image_height_px": size_wh[1],
+        "image_width_px": plan.size_wh[0],
+        "image_height_px": plan.size_wh[1],
         "seconds": round(time.perf_counter() - started_s, 2),
     }
-    console.print(oracle_sequence_table(results))
-    console.print(oracle_summary_table(summary))
     conclude("oracle", summary, save, as_json, console)
     return 0
+
+
+def print_oracle(results: list[OracleResult], prior: str, console: Console) -> dict[str, FlatValue]:
+    """Both tables of one trial; its summary."""
+    summary = summarise_oracle(results, prior)
+    console.print(oracle_sequence_table(results))
+    console.print(oracle_summary_table(summary))
+    return summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,26 +210,49 @@ def truth_trial(config: PomatoConfig) -> Trial:
     return Trial(subject_for, ORACLE_SIZE_PX, PATCH_PX, None, None)
 
 
-def evaluate_rendered(trial: Trial, plan: SequencePlan, out: Path | None, console: Console) -> dict[str, FlatValue]:
+def evaluate_splits(
+    trial: Trial, plans: list[SequencePlan], out: Path | None, console: Console, *, with_opencv: bool
+) -> dict[str, FlatValue]:
+    """Every plan in turn; the first one's summary, the others' under their split's name. Pictures are of the first."""
+    summaries = {
+        plan.split: evaluate_rendered(trial, plan, out if plan is plans[0] else None, console, with_opencv=with_opencv)
+        for plan in plans
+    }
+    first = plans[0].split
+    if len(plans) == 1:
+        return summaries[first]
+    console.print(split_table(summaries))
+    others = {
+        f"{name}_{key}": value
+        for name, summary in summaries.items()
+        if name != first
+        for key, value in summary.items()
+        if key != "split"
+    }
+    return summaries[first] | {"split": EVERY_SPLIT} | others
+
+
+def evaluate_rendered(
+    trial: Trial, plan: SequencePlan, out: Path | None, console: Console, *, with_opencv: bool = False
+) -> dict[str, FlatValue]:
     """Run, score and show the rendered sequences; the summary."""
     started_s = time.perf_counter()
     rows: list[Row] = []
     with progress(console) as bars:
-        bar = bars.add_task("rendered sequences", total=plan.sequences)
+        bar = bars.add_task(f"rendered sequences, {plan.split}", total=plan.sequences)
 
         def watch(result: SequenceResult, clip: Clip, run: SequenceRun) -> None:
             bars.advance(bar)
             if out is not None and len(rows) < PAGE_ROWS:
                 rows.append(picture_row(result, clip, run))
 
-        results = evaluate_sequences(trial.subject_for, render_sequences(plan), watch)
+        results = evaluate_sequences(trial.subject_for, render_sequences(plan), watch, with_opencv=with_opencv)
     summary = {
         **summarise(results, plan.split),
         "first_seed": plan.first_seed,
         "image_width_px": plan.size_wh[0],
         "image_height_px": plan.size_wh[1],
         "seconds": round(time.perf_counter() - started_s, 2),
-        "weights_sha256": trial.weights_sha256,
     }
     console.print(sequence_table(results))
     console.print(summary_table(results, summary))
@@ -195,14 +262,17 @@ def evaluate_rendered(trial: Trial, plan: SequencePlan, out: Path | None, consol
     return summary
 
 
-def evaluate_real(engine: Engine, data: Path, console: Console) -> dict[str, FlatValue]:
-    """Run, score and show the DAVIS sequences under ``data``; their part of the summary."""
-    folders = find_sequences(data / DAVIS_FOLDER)
+def evaluate_real(engine: Engine, folder: Path, console: Console) -> dict[str, FlatValue]:
+    """Run, score and show the real sequences under ``folder``; their part of the summary."""
+    recordings = find_recordings(folder)
     with progress(console) as bars:
-        bar = bars.add_task("DAVIS sequences", total=len(folders))
-        results = evaluate_davis(engine, folders, lambda: bars.advance(bar))
-    console.print(davis_table(results))
-    return summarise_davis(results)
+        bar = bars.add_task("real sequences", total=recordings.count)
+        results = evaluate_recorded(engine, recordings, lambda: bars.advance(bar))
+    if results.davis:
+        console.print(davis_table(results.davis))
+    if results.kitti is not None:
+        console.print(kitti_table(results.kitti))
+    return summarise_recorded(results)
 
 
 def progress(console: Console) -> Progress:

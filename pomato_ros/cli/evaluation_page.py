@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pomato_ros.cli.demo_picture import ACCENT, BACKGROUND, MUTED, PANEL, TEXT, TRUTH_COLOUR, mask_overlay
-from pomato_ros.evaluation.evaluate import SequenceResult, SequenceRun
+from pomato_ros.evaluation.evaluate import SequenceResult
+from pomato_ros.evaluation.grading import SequenceRun
 from pomato_ros.evaluation.report import FlatValue, plain, sequence_value, shown
 from pomato_ros.evaluation.trajectory import align_trajectory
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
@@ -72,7 +73,7 @@ def draw_page(rows: list[Row], summary: Mapping[str, FlatValue], path: Path) -> 
 
 def draw_row(axes: list[Axes], row: Row) -> None:
     """Six panels, with the sequence's own figures over the first."""
-    figures = [f"{name} {shown(plain(sequence_value(row.result, 'scores', name)))}" for name in FIGURES]
+    figures = [f"{name} {shown(plain(sequence_value(row.result, 'system', name)))}" for name in FIGURES]
     titles = (f"seed {row.result.seed}", "true depth", "depth", "truly moving", "moving", "way from above")
     for panel, title in zip(axes, titles, strict=True):
         panel.set_facecolor(PANEL)

@@ -50,6 +50,7 @@ COMMANDS = {
     "evaluate": Command("pomato_ros.cli.evaluate:evaluate", "measure weights against truth and baselines"),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
     "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
+    "export": Command("pomato_ros.cli.export:export", "the network as ONNX graphs, checked with onnxruntime"),
 }
 
 

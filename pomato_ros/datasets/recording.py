@@ -34,7 +34,7 @@ class Tracks:
 class PairTruth:
     """Truth of view 1 and view 2, metres, all in camera 1; zero (or False) wherever it is not valid.
 
-    Names as in :class:`pomato_ros.training.samples.Targets`.
+    Names as in :class:`pomato_ros.training.targets.Targets`.
     """
 
     points_1: Tensor  # (h, w, 3) float32
@@ -44,6 +44,8 @@ class PairTruth:
     valid_1: Tensor  # (h, w) bool: of points_1
     valid_2: Tensor  # (h, w) bool: of points_2
     valid_match: Tensor  # (h, w) bool: of points_match and moving
+    pixels_match: Tensor  # (h, w, 2) float32: x, y of points_match in view 1; anything where it is not seen
+    seen: Tensor  # (h, w) bool: valid_match, in view 1's image, and on the surface seen there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +98,7 @@ class RecordedClip:
     def pair(self, view_1: int, view_2: int) -> PairTruth:
         """All that is known of two frames."""
         matched, moving, valid_match = self._match(view_2, view_1)
+        pixels, seen = self._sight(matched, valid_match, view_1)
         return PairTruth(
             points_1=self.points_camera(view_1),
             points_2=self.points_transferred(view_2, view_1),
@@ -104,6 +107,8 @@ class RecordedClip:
             valid_1=self.valid(view_1),
             valid_2=self.valid(view_2),
             valid_match=torch.from_numpy(valid_match),
+            pixels_match=torch.from_numpy(pixels).float(),
+            seen=torch.from_numpy(seen),
         )
 
     def agreement(self, source: int, target: int) -> float:
@@ -182,6 +187,18 @@ class RecordedClip:
         matched[rows, columns] = transferred[rows, columns] + displacement
         moving[rows, columns] = np.linalg.norm(displacement_world, axis=-1) > MOTION_FLOOR_M
         return matched, moving, known
+
+    def _sight(
+        self, points_camera: NDArray[np.float64], valid: NDArray[np.bool_], t: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Pixels (h, w, 2) in frame ``t`` of points (h, w, 3) of its camera, and which of the valid are seen there."""
+        points = points_camera[valid]
+        rows, columns, inside = self._pixels(points, t)
+        depth = self.depth_m[t].numpy()[rows, columns]
+        on_surface = (depth > 0) & (np.abs(points[inside, 2] - depth) < AGREEMENT_SHARE * depth)
+        seen = np.zeros(valid.size, dtype=bool)
+        seen[np.flatnonzero(valid)[inside][on_surface]] = True
+        return project(points_camera, self.intrinsics[t].matrix()), seen.reshape(valid.shape)
 
     def _seen(
         self, points_world: NDArray[np.float64], t: int

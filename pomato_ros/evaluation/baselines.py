@@ -42,6 +42,11 @@ def standing_still_over_path(true_world_from_camera: NDArray[np.float64]) -> flo
     return standing_still_position_error(true_world_from_camera) / length if length > 0.0 else math.nan
 
 
+def standing_still_translation_m(true_world_from_camera: NDArray[np.float64]) -> float:
+    """RMS translation from frame to frame, which a camera that never moves misses: poses (n, 4, 4)."""
+    return root_mean_square(np.linalg.norm(np.diff(true_world_from_camera[:, :3, 3], axis=0), axis=-1))
+
+
 def standing_still_rotation_deg(true_world_from_camera: NDArray[np.float64]) -> float:
     """RMS rotation from frame to frame, which a camera that never turns misses: poses (n, 4, 4)."""
     motion = compose(invert(true_world_from_camera[:-1]), true_world_from_camera[1:])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 RECALL_THRESHOLD = 0.5
 
@@ -14,6 +14,26 @@ class RegionSimilarity:
 
     mean: float
     recall: float  # share of frames with IoU above 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCounts:
+    """Pixels of all frames of a sequence."""
+
+    both: int  # called moving, and moving
+    either: int  # called moving, or moving
+    moving: int
+    total: int
+
+
+def count_mask(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> MaskCounts:
+    """Counts over masks (t, h, w)."""
+    return MaskCounts(
+        both=int((predicted & truth).sum()),
+        either=int((predicted | truth).sum()),
+        moving=int(truth.sum()),
+        total=truth.size,
+    )
 
 
 def intersection_over_union(predicted: ArrayLike, truth: ArrayLike) -> float:

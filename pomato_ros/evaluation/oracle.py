@@ -1,11 +1,10 @@
 """A predictor that knows the truth: a rendered clip's own pointmaps in place of a network's."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from pomato_ros.structures import Frame, PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import Frame, PairPrediction, Wanted, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 
 
@@ -23,17 +22,16 @@ class OraclePredictor:
         """As the real predictor."""
         return {"image_size_px": max(self._clip.intrinsics.width_px, self._clip.intrinsics.height_px)}
 
-    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
         """Truth for both pair orders."""
         numbers = [self._clip.stamps_ns.index(frame.stamp_ns) for frame in window.frames]
         key = numbers[window.key]
-        wanted = None if slots is None else tuple(slots)
-        numbers = numbers if wanted is None else [numbers[slot] for slot in wanted]
+        numbers = numbers if wanted is None else [numbers[slot] for slot in wanted.slots]
         return WindowPrediction(
             key=window.key,
             from_key=self._rows([(t, key) for t in numbers]),
             to_key=self._rows([(key, t) for t in numbers]),
-            slots=wanted,
+            slots=None if wanted is None else wanted.slots,
         )
 
     def _rows(self, pairs: list[tuple[int, int]]) -> PairPrediction:

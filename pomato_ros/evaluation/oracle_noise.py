@@ -1,7 +1,7 @@
 """An oracle that errs as networks do: true pointmaps with correlated noise, outliers and a unit that wanders."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pomato_ros.structures import FloatArray, PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import FloatArray, PairPrediction, Wanted, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 
 OWN, OTHER, MATCH, WINDOW = range(4)  # whose errors are drawn: X^{1,1}, X^{2,1}, X_m^{2,1}, a window's unit
@@ -37,7 +37,25 @@ class NoiseModel:
     scale_wander: float = 0.2  # a window's unit lies within this share of the usual one
 
 
+@dataclass(frozen=True, slots=True)
+class DepthSensor:
+    """How a depth image errs: white, with ``sigma(z) = share * z + square_per_m * z^2``, as stereo cameras do."""
+
+    share: float = 0.005
+    square_per_m: float = 0.002
+    hole_share: float = 0.1  # pixels without depth, anywhere
+    range_m: float = 10.0  # nothing is told beyond
+
+    def __str__(self) -> str:
+        """For people."""
+        return (
+            f"{self.share:.1%} of depth + {self.square_per_m:g} depth^2/m white, {self.hole_share:.0%} holes, "
+            f"{self.range_m:g} m range"
+        )
+
+
 ISSUE_NOISE = NoiseModel()
+ISSUE_SENSOR = DepthSensor()
 
 
 class NoisyOracle:
@@ -79,7 +97,7 @@ class NoisyOracle:
         wander = self._draws(key, key, WINDOW).uniform(-self._noise.scale_wander, self._noise.scale_wander)
         return float(self._usual_units * (1.0 + wander))
 
-    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
         """Both pair orders of a window against its key."""
         numbers = [self._number[frame.stamp_ns] for frame in window.frames]
         key = numbers[window.key]
@@ -192,6 +210,14 @@ class NoisyOracle:
 
 
 _Maps = tuple[FloatArray, ...]
+
+
+def sensed_depth(depth_m: FloatArray, sensor: DepthSensor, draws: np.random.Generator) -> FloatArray:
+    """(h, w) true depth in metres -> what the sensor says, NaN where it says nothing."""
+    sigma_m = sensor.share * depth_m + sensor.square_per_m * depth_m**2
+    seen = depth_m + sigma_m * draws.standard_normal(depth_m.shape, dtype=np.float32)
+    told = (draws.random(depth_m.shape) >= sensor.hole_share) & (seen > 0) & (depth_m <= sensor.range_m)
+    return np.where(told, seen, np.float32(np.nan)).astype(np.float32)
 
 
 def smooth_weights(shape: tuple[int, int], length_px: float) -> tuple[FloatArray, FloatArray]:

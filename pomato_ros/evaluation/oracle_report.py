@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from rich.table import Table
 from rich.text import Text
 
-from pomato_ros.evaluation.oracle_trial import SCALE_PRIOR, OracleResult, pooled_counts
+from pomato_ros.evaluation.oracle_trial import SCALE_PRIORS, OracleResult, pooled_counts
 from pomato_ros.evaluation.report import FlatValue, plain, ratio, shown
 
 FloatValues = NDArray[np.float64]
@@ -43,10 +43,11 @@ DEMANDS = (
 )
 
 
-def summarise_oracle(results: Sequence[OracleResult]) -> dict[str, FlatValue]:
+def summarise_oracle(results: Sequence[OracleResult], prior: str = "depth") -> dict[str, FlatValue]:
     """The flat object. Means over sequences or frames, pools over pixels and positions; None: nothing to score.
 
-    ``not_scored`` names the scores that nothing in ``results`` could give.
+    ``prior``: which of :data:`SCALE_PRIORS` the metres are from. ``not_scored`` names the scores that nothing in
+    ``results`` could give.
     """
     by_kind = {
         kind: [result for result in results if result.kind == kind] for kind in {result.kind for result in results}
@@ -90,7 +91,7 @@ def summarise_oracle(results: Sequence[OracleResult]) -> dict[str, FlatValue]:
         "lost_never_recovered": sum(not item.recovered for item in gaps) if gaps else None,
         "lost_jump_sigma": worst([item.jump_sigma for item in gaps]),
         "lost_frames": sum(result.lost_frames for result in results if result.kind != "blind"),
-        "scale_prior": SCALE_PRIOR,
+        "scale_prior": SCALE_PRIORS[prior],
     }
     summary = {name: plain(value) for name, value in summary.items()}
     return summary | {"not_scored": " ".join(item.key for item in DEMANDS if summary[item.key] is None)}

@@ -11,22 +11,26 @@ from numpy.typing import NDArray
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation import baselines
-from pomato_ros.evaluation.evaluate import MaskCounts, count_mask
+from pomato_ros.evaluation.masks import MaskCounts, count_mask
 from pomato_ros.evaluation.oracle import frame_of
-from pomato_ros.evaluation.oracle_noise import ISSUE_NOISE, NoiseModel, NoisyOracle
+from pomato_ros.evaluation.oracle_noise import ISSUE_NOISE, ISSUE_SENSOR, NoiseModel, NoisyOracle, sensed_depth
 from pomato_ros.evaluation.oracle_sets import MAJORITY, STILL_RATE_HZ, OracleSequence
 from pomato_ros.evaluation.oracle_tracks import TrackCounts, TrackRecord, score_recorded_tracks
 from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert, rotation_log
-from pomato_ros.structures import PoseArray, SceneEstimate, TrackingState
+from pomato_ros.structures import Frame, PoseArray, SceneEstimate, TrackingState
 from pomato_ros.synthetic.clip import Clip
 
 WINDOWS_LATER = 5  # a track must have kept its id for so many windows
 STILL_DEPTH_M = 3.0  # the depth that drift while standing still is told for
 LEAST_WAY_M = 0.01  # a shorter way is none
-SCALE_PRIOR = "fixed: the true unit of the first window; there is no depth prior in the engine yet"
+SENSOR_DRAWS = 4  # beside those of the oracle's heads and units
+SCALE_PRIORS = {
+    "depth": f"depth: a depth image with each frame ({ISSUE_SENSOR})",
+    "fixed": "fixed: the true unit of the first window",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,17 @@ EngineFor = Callable[[OracleSequence], Perceiver]
 
 
 def oracle_engine(
-    config: PomatoConfig, noise: NoiseModel = ISSUE_NOISE, change: Callable[[PomatoConfig], PomatoConfig] = lambda c: c
+    config: PomatoConfig,
+    noise: NoiseModel = ISSUE_NOISE,
+    change: Callable[[PomatoConfig], PomatoConfig] = lambda c: c,
+    prior: str = "depth",
 ) -> EngineFor:
-    """Makes an engine over the noisy truth of a sequence, told the metres of its first window (:data:`SCALE_PRIOR`)."""
+    """Makes an engine over the noisy truth of a sequence, which takes its metres from ``prior`` (SCALE_PRIORS)."""
 
     def engine_for(sequence: OracleSequence) -> Perceiver:
         oracle = NoisyOracle(sequence.clip, noise, sequence.seed, blind=sequence.blind)
-        metres = {"scale_source": "fixed", "scale": 1.0 / oracle.units_per_metre(0)}
+        scale = 1.0 / oracle.units_per_metre(0) if prior == "fixed" else 1.0
+        metres = {"scale_source": prior, "scale": scale}
         return Engine(change(config.with_values(metres)), oracle)
 
     return engine_for
@@ -92,6 +100,7 @@ def run_trial(
     sequences: Iterable[OracleSequence],
     new_frames_per_window: int,
     watch: Callable[[OracleResult, OracleSequence, OracleRun], None] = lambda result, sequence, run: None,
+    prior: str = "depth",
 ) -> list[OracleResult]:
     """Run and score each sequence; ``watch`` sees each as it is done.
 
@@ -100,17 +109,36 @@ def run_trial(
         sequences: what to run.
         new_frames_per_window: by how many frames the window's key moves on.
         watch: called after each.
+        prior: what of :data:`SCALE_PRIORS` the frames bring along.
     """
     results = []
+    see = frame_with_depth if prior == "depth" else plain_frame
     for sequence in sequences:
-        run = record_run(engine_for(sequence), sequence.clip)
+        run = record_run(engine_for(sequence), sequence, see)
         results.append(score_run(sequence, run, WINDOWS_LATER * new_frames_per_window))
         watch(results[-1], sequence, run)
     return results
 
 
-def record_run(engine: Perceiver, clip: Clip) -> OracleRun:
-    """Every frame of a clip through the engine, from a reset on."""
+def plain_frame(sequence: OracleSequence, t: int) -> Frame:
+    """Frame ``t`` as a camera gives it."""
+    return frame_of(sequence.clip, t)
+
+
+def frame_with_depth(sequence: OracleSequence, t: int) -> Frame:
+    """Frame ``t`` with the image of a depth sensor, which sees nothing while the camera is blind."""
+    frame, depth_m = plain_frame(sequence, t), sequence.clip.depth_m[t].numpy()
+    if t in sequence.blind:
+        return frame
+    draws = np.random.default_rng([sequence.seed, t, t, SENSOR_DRAWS])
+    return dataclasses.replace(frame, depth_m=sensed_depth(depth_m, ISSUE_SENSOR, draws))
+
+
+def record_run(
+    engine: Perceiver, sequence: OracleSequence, see: Callable[[OracleSequence, int], Frame] = plain_frame
+) -> OracleRun:
+    """Every frame of a sequence, as ``see`` has it, through the engine, from a reset on."""
+    clip = sequence.clip
     frames = len(clip)
     run = OracleRun(
         world_from_camera=np.full((frames, 4, 4), np.nan),
@@ -122,7 +150,7 @@ def record_run(engine: Perceiver, clip: Clip) -> OracleRun:
     )
     engine.reset()
     for t in range(frames):
-        scene = engine.step(frame_of(clip, t))
+        scene = engine.step(see(sequence, t))
         if scene is not None:
             note(run, t, scene, clip)
     return run

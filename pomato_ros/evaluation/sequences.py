@@ -25,7 +25,7 @@ class SequencePlan:
     sequences: int = SEQUENCES
     frames: int = FRAMES
     world: WorldConfig = TRAIN_WORLD
-    split: str = "held_out"
+    split: str = "same"  # one of pomato_ros.evaluation.splits
 
 
 def plan_sequences(

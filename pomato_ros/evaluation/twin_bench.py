@@ -17,7 +17,8 @@ from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.wiring import predict_window
-from pomato_ros.structures import ModelFrame, PairPrediction, Window, WindowPrediction
+from pomato_ros.scene.reference import wanted_of
+from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
 
 FRAME_NS = 100_000_000
 
@@ -53,10 +54,10 @@ def random_frames(size_wh: tuple[int, int], device: str = "cpu") -> Iterator[Mod
         number += 1
 
 
-def wanted_slot(window: Window) -> int:
-    """The frame that the scene reads in this window: the newest, or in rolling mode one that is not the key."""
+def wanted_by_scene(window: Window) -> Wanted:
+    """What the scene reads of this window: the pair of the newest frame, in rolling mode of one that is not the key."""
     newest = len(window.frames) - 1
-    return newest if window.key != newest else 0
+    return wanted_of(window, (newest if window.key != newest else 0,))
 
 
 def compare_twins(
@@ -77,9 +78,9 @@ def compare_twins(
     stream_seconds, twin_seconds, errors = [], [], [0.0]
     for number in range(options.window_size + steps):
         now = window.push(next(frames))
-        slots = (wanted_slot(now),)
+        wanted = wanted_by_scene(now)
         started = time.perf_counter()
-        found = fast.predict(now, slots)
+        found = fast.predict(now, wanted)
         took = time.perf_counter() - started
         if number < options.window_size:
             continue
@@ -88,18 +89,19 @@ def compare_twins(
             started = time.perf_counter()
             truth = slow.predict(now)
             twin_seconds.append(time.perf_counter() - started)
-            errors.append(largest_error(found, truth, slots[0]))
+            errors.append(largest_error(found, truth, wanted.slots[0]))
     return TwinRun(tuple(stream_seconds), tuple(twin_seconds), max(errors))
 
 
 def largest_error(found: WindowPrediction, truth: WindowPrediction, slot: int) -> float:
-    """Over all outputs of one frame: the largest difference, relative to the output's largest value."""
+    """Over all outputs of one frame that were asked for: the largest difference, relative to the largest value."""
     worst = 0.0
     for order in ("from_key", "to_key"):
         for item in fields(PairPrediction):
-            row = getattr(getattr(found, order), item.name)[found.row_of(slot)]
+            rows = getattr(getattr(found, order), item.name)
             whole = getattr(getattr(truth, order), item.name)
-            worst = max(worst, float((row - whole[slot]).abs().max() / whole.abs().max()))
+            if len(rows):
+                worst = max(worst, float((rows[found.row_of(slot)] - whole[slot]).abs().max() / whole.abs().max()))
     return worst
 
 
@@ -117,7 +119,7 @@ def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tup
     for number in range(options.window_size + period):
         now = window.push(next(frames))
         with FlopCounterMode(display=False) as counter:
-            stream.predict(now, (wanted_slot(now),))
+            stream.predict(now, wanted_by_scene(now))
         if number >= options.window_size:
             counted.append(1e-12 * counter.get_total_flops())
     images = torch.zeros(options.window_size, 3, size_wh[1], size_wh[0], device=device)

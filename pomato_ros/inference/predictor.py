@@ -2,18 +2,19 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pomato_ros.config import ConfigError, ModelOptions
 from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
+from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.wiring import predict_window
-from pomato_ros.structures import PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import PairPrediction, Wanted, Window, WindowPrediction
 
 LOGGER = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,11 +24,14 @@ class Predictor:
     """Evaluates windows, keeping what a frame cost once or, as the slow twin that this must match, every frame anew."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, reuse: bool = True) -> None:
-        """``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32); ``reuse``: not the twin."""
+        """Move the network of ``checkpoint`` to ``device`` and its large weights to ``precision``.
+
+        ``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32); ``reuse``: not the twin.
+        """
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
-        self._network = checkpoint.network.to(device)
+        self._network = hold_weights(checkpoint.network.to(device), DTYPES[precision])
         self._stream = WindowStream(self._network, device) if reuse else None
 
     @classmethod
@@ -54,12 +58,11 @@ class Predictor:
         return cls(checkpoint, device, choose_precision(options.precision, device), options.reuse)
 
     @torch.inference_mode()
-    def predict(self, window: Window, slots: Sequence[int] | None = None) -> WindowPrediction:
-        """Both pair orders of ``window`` against its key frame, of the frames ``slots`` or all; fp32 on the CPU."""
-        wanted = tuple(range(len(window.frames))) if slots is None else tuple(slots)
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+        """Both pair orders of ``window`` against its key frame, what is ``wanted`` or all; fp32 on the CPU."""
         with self._autocast():
             if self._stream is not None:
-                prediction = self._stream.predict(window, wanted)
+                prediction = self._stream.predict(window, wanted or Wanted(tuple(range(len(window.frames)))))
             else:
                 images = torch.stack([frame.image for frame in window.frames]).to(self.device)
                 prediction = predict_window(self._network, images, window.key)
@@ -82,6 +85,14 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
+
+
+def hold_weights(network: Pomato, dtype: torch.dtype) -> Pomato:
+    """Weights of linear layers and convolutions in ``dtype``, as autocast would cast them anew at every step."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            module.to(dtype)
+    return network
 
 
 def to_cpu(prediction: PairPrediction) -> PairPrediction:

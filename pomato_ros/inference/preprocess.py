@@ -32,7 +32,7 @@ def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -
         patch_size: both sides of the result are multiples of it.
 
     Raises:
-        ValueError: not an 8-bit RGB image, or too thin to leave one patch.
+        ValueError: not an 8-bit RGB image, too thin to leave one patch, or with a depth image of another size.
     """
     image = frame.image_rgb
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -54,6 +54,11 @@ def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -
     intrinsics = frame.intrinsics
     if intrinsics is not None:
         intrinsics = transform_intrinsics(model_from_source, intrinsics, (crop_width, crop_height))
+    depth_m = frame.depth_m
+    if depth_m is not None:
+        if depth_m.shape != (height, width):
+            raise ValueError(f"expected a depth image of the image's shape {(height, width)}, got {depth_m.shape}")
+        depth_m = nearest_pixels(depth_m, model_from_source, (crop_width, crop_height))
     return ModelFrame(
         stamp_ns=frame.stamp_ns,
         image=normalise(cropped),
@@ -61,7 +66,25 @@ def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -
         intrinsics=intrinsics,
         model_from_source=model_from_source,
         source_size_wh=(width, height),
+        depth_m=depth_m,
+        prior_from_camera=frame.prior_from_camera,
     )
+
+
+def nearest_pixels(
+    values: NDArray[np.float32], model_from_source: NDArray[np.float64], size_wh: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(h, w) of ``size_wh``: for each pixel the source pixel (of ``values``) next to its centre, never a mixture.
+
+    ``model_from_source`` (3, 3) scales and shifts only.
+    """
+    source_from_model = np.linalg.inv(model_from_source)
+    columns, rows = (
+        np.rint(source_from_model[axis, axis] * np.arange(size) + source_from_model[axis, 2]).astype(int)
+        for axis, size in enumerate(size_wh)
+    )
+    height, width = values.shape
+    return np.ascontiguousarray(values[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,13 @@ What is kept, and why nothing changes by it (all of it is arithmetic that the sl
 
 * A frame's encoder tokens depend on that frame alone.
 * A pair's decoder tokens depend on its two frames alone, so they last as long as the window's key does. Frames that
-  will belong to the next anchored window too are paired with its key as they come, so no step has to catch up.
+  will belong to the next anchored window too are paired with its key as they come, so no step has to catch up. The
+  key's pair with itself is the same in both orders.
+* The first two motion modules of a head begin with each frame alone: norm, projection, and the first queries, keys and
+  values at the frame's slot. These last as long as the pair does.
 * Inside a head only the motion modules pass anything between frames, and after the last of them each frame stands
   alone: the last module asks for, and the rest of the head computes, only the frames whose pointmaps are wanted.
+* A head that nobody reads is not evaluated.
 """
 
 from collections.abc import Sequence
@@ -16,30 +20,40 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pomato_ros.model.dpt_head import DptNetwork, EarlyModules, PointmapHead
 from pomato_ros.model.pomato import Pomato
-from pomato_ros.structures import ModelFrame, PairPrediction, Window, WindowPrediction
+from pomato_ros.model.temporal import stack_prepared
+from pomato_ros.structures import HEADS, ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
 
 TokenLists = tuple[list[Tensor], list[Tensor]]  # of view 1 and of view 2, one tensor (n, c) for each hooked depth
+VIEW_OF_HEAD = {1: 0, 2: 1, 3: 1}  # whose tokens a head reads
+
+
+@dataclass(slots=True)
+class OrderedPairs:
+    """One order of the pairs of a window: decoder tokens of its frames, and what heads made of them alone."""
+
+    tokens: list[TokenLists] = field(default_factory=list)
+    early: dict[int, list[EarlyModules]] = field(default_factory=dict)  # by head, of the first frames or of all
+
+    def stacked(self, view: int) -> list[Tensor]:
+        """Tokens of view 0 or 1, each hook's as (t, n, c)."""
+        return [torch.stack(hook) for hook in zip(*(lists[view] for lists in self.tokens), strict=True)]
 
 
 @dataclass(slots=True)
 class KeyedPairs:
-    """Decoder tokens of frames paired with one key, in both orders and in the window's order."""
+    """Frames paired with one key, in the window's order."""
 
     key: ModelFrame
     frames: list[ModelFrame] = field(default_factory=list)
-    from_key: list[TokenLists] = field(default_factory=list)  # view 1 = frame, view 2 = key
-    to_key: list[TokenLists] = field(default_factory=list)  # view 1 = key, view 2 = frame
+    from_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = frame, view 2 = key
+    to_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = key, view 2 = frame
 
     def begins(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> bool:
         """Whether these are the first pairs of a window with ``key`` and ``frames``."""
         known = len(self.frames)
         return self.key is key and known <= len(frames) and all(map(same, self.frames, frames[:known]))
-
-    def stacked(self, view: int) -> list[Tensor]:
-        """All tokens of ``view`` 0 or 1, each hook's as (2 * t, n, c): all frames from the key, then all to it."""
-        rows = [*self.from_key, *self.to_key]
-        return [torch.stack(hook) for hook in zip(*(lists[view] for lists in rows), strict=True)]
 
 
 def same(one: ModelFrame, other: ModelFrame) -> bool:
@@ -59,19 +73,53 @@ class WindowStream:
         self._pairs: KeyedPairs | None = None
         self._next_pairs: KeyedPairs | None = None
 
-    def predict(self, window: Window, slots: Sequence[int]) -> WindowPrediction:
-        """Both pair orders of the frames ``slots`` of ``window`` against its key."""
+    def predict(self, window: Window, wanted: Wanted) -> WindowPrediction:
+        """What is ``wanted`` of the pairs of ``window``; on the network's device."""
         self._encode(window.frames)
-        pairs, network = self._update_pairs(window), self._network
+        pairs = self._update_pairs(window)
+        orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
+        maps: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for number in HEADS:
+            read = [order for order, heads in orders if number in heads]
+            found = iter(self._evaluate(number, read, window, wanted.slots))
+            none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
+            for (_, heads), into in zip(orders, maps, strict=True):
+                into.extend(next(found) if number in heads else (none[..., None].expand(*none.shape, 3), none))
+        return WindowPrediction(window.key, PairPrediction(*maps[0]), PairPrediction(*maps[1]), wanted.slots)
+
+    def _evaluate(
+        self, number: int, orders: Sequence[OrderedPairs], window: Window, slots: Sequence[int]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Points and confidence (len(slots), ...) of one head for each of ``orders``, all in one evaluation."""
+        if not orders:
+            return []
+        network = self._network
+        head: PointmapHead = network.get_submodule(f"downstream_head{number}")  # type: ignore[assignment]
         grid = network.grid_of(window.frames[0].image)
         frames = len(window.frames)
-        view_1, view_2 = (dict(zip(self._hooks, pairs.stacked(view), strict=True)) for view in (0, 1))
-        points_1, conf_1 = network.downstream_head1(view_1, grid, frames, slots=slots)
-        points_2, conf_2 = network.downstream_head2(view_2, grid, frames, slots=slots)
-        points_match, conf_match = network.downstream_head3(view_2, grid, frames, slots=slots)
-        maps = (points_1, conf_1, points_2, conf_2, points_match, conf_match)
-        from_key, to_key = zip(*(part.chunk(2) for part in maps), strict=True)
-        return WindowPrediction(window.key, PairPrediction(*from_key), PairPrediction(*to_key), tuple(slots))
+        view = VIEW_OF_HEAD[number]
+        stacked = [torch.cat(parts) for parts in zip(*(order.stacked(view) for order in orders), strict=True)]
+        tokens = dict(zip(self._hooks, stacked, strict=True))
+        early = None
+        if head.dpt.is_temporal:
+            ready = [modules for order in orders for modules in self._prepared(head.dpt, number, order, grid)]
+            early = (stack_prepared([one for one, _ in ready]), stack_prepared([two for _, two in ready]))
+        points, conf = head(tokens, grid, frames, slots=slots, prepared=early)
+        return list(zip(points.chunk(len(orders)), conf.chunk(len(orders)), strict=True))
+
+    def _prepared(
+        self, head: DptNetwork, number: int, order: OrderedPairs, grid_hw: tuple[int, int]
+    ) -> list[EarlyModules]:
+        """Of every frame of an order, with those that are new to this head."""
+        known = order.early.setdefault(number, [])
+        slots = range(len(known), len(order.tokens))
+        if slots:
+            view = VIEW_OF_HEAD[number]
+            new = zip(*(order.tokens[slot][view] for slot in slots), strict=True)
+            tokens = {hook: torch.stack(rows) for hook, rows in zip(self._hooks, new, strict=True)}
+            first, second = head.prepare(tokens, grid_hw, slots)
+            known.extend(zip(first.rows(), second.rows(), strict=True))
+        return known
 
     def _encode(self, frames: Sequence[ModelFrame]) -> None:
         """Tokens of every frame of the window; those of others are dropped."""
@@ -102,15 +150,18 @@ class WindowStream:
         return next(kept, KeyedPairs(key))
 
     def _decode(self, jobs: Sequence[tuple[KeyedPairs, ModelFrame]]) -> None:
-        """Pairs that are missing, in both orders, all in one evaluation."""
+        """Pairs that are missing, in both orders, all in one evaluation; a key with itself is one pair, not two."""
         if not jobs:
             return
         known = {id(frame): tokens for frame, tokens in self._encoded}
-        frames = torch.stack([known[id(frame)] for _, frame in jobs])
-        keys = torch.stack([known[id(pairs.key)] for pairs, _ in jobs])
-        grid = self._network.grid_of(jobs[0][1].image)
-        list_1, list_2 = self._network.decode(torch.cat((frames, keys)), torch.cat((keys, frames)), grid)
+        rows = [(frame, pairs.key) for pairs, frame in jobs]
+        turned = [number for number, (pairs, frame) in enumerate(jobs) if frame is not pairs.key]
+        rows += [rows[number][::-1] for number in turned]
+        tokens_1, tokens_2 = (torch.stack([known[id(frame)] for frame in view]) for view in zip(*rows, strict=True))
+        lists = self._network.decode(tokens_1, tokens_2, self._network.grid_of(jobs[0][1].image))
         for number, (pairs, frame) in enumerate(jobs):
-            for store, row in ((pairs.from_key, number), (pairs.to_key, number + len(jobs))):
-                store.append(([list_1[hook][row] for hook in self._hooks], [list_2[hook][row] for hook in self._hooks]))
+            back = len(jobs) + turned.index(number) if number in turned else number
+            for order, row in ((pairs.from_key, number), (pairs.to_key, back)):
+                views = [[view[hook][row] for hook in self._hooks] for view in lists]
+                order.tokens.append((views[0], views[1]))
             pairs.frames.append(frame)

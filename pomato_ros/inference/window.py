@@ -14,11 +14,21 @@ class RollingWindow:
     def __init__(self, size: int, overlap: int, mode: str) -> None:
         """Options as in :class:`pomato_ros.config.WindowOptions`."""
         self._size, self._overlap, self._mode = size, overlap, mode
+        self._next_size = size
         self._frames: list[ModelFrame] = []
 
     def __len__(self) -> int:
         """Frames held."""
         return len(self._frames)
+
+    @property
+    def size(self) -> int:
+        """Frames of the window at hand when it is full."""
+        return self._size
+
+    def resize(self, size: int) -> None:
+        """Change the size from the next window on, so that a key and what was made of its pairs last as planned."""
+        self._next_size = size
 
     def push(self, frame: ModelFrame) -> Window:
         """Add the newest frame.
@@ -28,15 +38,23 @@ class RollingWindow:
         """
         if self._frames:
             self._check_follows(frame)
-        if len(self._frames) == self._size:
-            kept = self._overlap if self._mode == "anchored" else self._size - 1
-            self._frames = self._frames[-kept:]
+        if not self._frames or len(self._frames) == self._size or self._mode == "rolling":
+            self._begin_window()
         self._frames.append(frame)
         newest = len(self._frames) - 1
         if self._mode == "rolling":
             return Window(tuple(self._frames), key=newest)
         next_key = self._size - self._overlap
         return Window(tuple(self._frames), key=0, next_key=next_key if newest >= next_key else None)
+
+    def _begin_window(self) -> None:
+        """Let go of the frames that the window of the next frame does not have."""
+        full = len(self._frames) == self._size
+        self._size = self._next_size
+        if self._mode == "rolling":
+            self._frames = self._frames[max(0, len(self._frames) - (self._size - 1)) :]
+        elif full:
+            self._frames = self._frames[-self._overlap :]
 
     def clear(self) -> None:
         """Forget all frames."""

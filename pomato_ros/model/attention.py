@@ -1,11 +1,13 @@
 """Attention, feed-forward and the two kinds of transformer blocks of the trunk (DUSt3R's wiring)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pomato_ros.model.position import RotaryTables
 
 NORM_EPS = 1e-6
+SMALL_HEAD = 16  # channels of a head up to which plain products beat the fused kernel on a CPU
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
@@ -16,6 +18,23 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
 def merge_heads(tokens: Tensor) -> Tensor:
     """(b, heads, n, d) -> (b, n, heads * d)."""
     return tokens.transpose(-2, -3).flatten(-2)
+
+
+def attend_briefly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of very many, very short sequences: (b, heads, t, d), (b, heads, s, d) twice -> (b, heads, t, d).
+
+    On a CPU, torch's fused kernel and its softmax over a short last axis take several times the arithmetic's own time
+    where heads are small. Here all sequences are one batch of small products in fp32, and lie along the last axis while
+    the softmax runs. Elsewhere, and for larger heads, this is the fused kernel.
+    """
+    if q.device.type != "cpu" or q.shape[-1] > SMALL_HEAD or torch.onnx.is_in_onnx_export():
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):
+        flat = {"dtype": torch.float32, "memory_format": torch.contiguous_format}
+        queries, keys, values = (x.to(**flat).flatten(0, 1) for x in (q, k, v))
+        scores = torch.bmm(queries * q.shape[-1] ** -0.5, keys.mT)
+        shares = scores.permute(1, 2, 0).contiguous().softmax(1).permute(2, 0, 1).contiguous()
+        return torch.bmm(shares, values).unflatten(0, q.shape[:2]).to(v.dtype)
 
 
 class SelfAttention(nn.Module):

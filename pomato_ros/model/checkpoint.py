@@ -29,6 +29,8 @@ OUTPUT_RULES = {
     "depth_mode": ("exp", -math.inf, math.inf),
     "conf_mode": ("exp", 1, math.inf),
 }
+HEADER_BYTES = 16 * 1024  # room for the config and other entries in a file's header
+TENSOR_HEADER_BYTES = 128  # room for a tensor's own entry, without its name
 BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "nano.safetensors"
 
 
@@ -66,9 +68,26 @@ def is_derived(name: str) -> bool:
 
 
 def save_weights(
-    path: Path, network: Pomato, image_size_px: int, metadata: dict[str, str], dtype: torch.dtype = torch.float16
+    path: Path,
+    network: Pomato,
+    image_size_px: int,
+    metadata: dict[str, str],
+    dtype: torch.dtype = torch.float16,
+    shard_bytes: int = 0,
 ) -> str:
-    """Write safetensors with the config inside; returns the file's SHA-256."""
+    """Write safetensors with the config inside; returns the file's SHA-256.
+
+    Where one file would exceed ``shard_bytes`` (0: no limit), tensors go on in files beside it, none larger than that
+    unless one tensor is. The first file names them with their SHA-256, so that its own hash stands for all of them.
+
+    Args:
+        path: the file, or the first of them; folders are made if need be.
+        network: what to write; derived names are left out.
+        image_size_px: long side that the weights were trained at.
+        metadata: more entries of the header.
+        dtype: of the stored values.
+        shard_bytes: see above.
+    """
     tensors = {
         name: value.detach().to("cpu", dtype).contiguous()
         for name, value in network.state_dict().items()
@@ -81,8 +100,30 @@ def save_weights(
         "image_size_px": str(image_size_px),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(with_sorted_header(save(tensors, metadata=header)))
+    first, *others = split_tensors(tensors, shard_bytes)
+    further = {}
+    for number, part in enumerate(others, start=2):
+        shard = path.with_name(f"{path.stem}-{number}-of-{1 + len(others)}{path.suffix}")
+        shard.write_bytes(with_sorted_header(save(part, metadata={"format": FORMAT})))
+        further[shard.name] = file_sha256(shard)
+    if further:
+        header["shards"] = json.dumps(further)
+    path.write_bytes(with_sorted_header(save(first, metadata=header)))
     return file_sha256(path)
+
+
+def split_tensors(tensors: dict[str, Tensor], limit_bytes: int) -> list[dict[str, Tensor]]:
+    """Tensors in their order, dealt to files of at most ``limit_bytes`` with their headers (0: one file)."""
+    parts: list[dict[str, Tensor]] = [{}]
+    used = HEADER_BYTES
+    for name, value in tensors.items():
+        size = value.nbytes + len(name) + TENSOR_HEADER_BYTES
+        if limit_bytes and parts[-1] and used + size > limit_bytes:
+            parts.append({})
+            used = HEADER_BYTES
+        parts[-1][name] = value
+        used += size
+    return parts
 
 
 def with_sorted_header(content: bytes) -> bytes:
@@ -118,12 +159,31 @@ def _load_native(path: Path, sha256: str) -> Checkpoint:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} was not written by pomato_ros: its metadata has no format={FORMAT}")
+    tensors |= _load_shards(path, metadata.get("shards", "{}"))
     try:
         config = NetworkConfig.from_json(metadata["network"])
         image_size_px = int(metadata["image_size_px"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} carries no usable network config ({error})") from error
     return Checkpoint(build_network(config, tensors, path), image_size_px, path, sha256, metadata)
+
+
+def _load_shards(path: Path, listed: str) -> dict[str, Tensor]:
+    """The tensors in the files beside ``path`` that it lists with their hashes."""
+    tensors: dict[str, Tensor] = {}
+    try:
+        shards = {path.with_name(name): str(sha256) for name, sha256 in json.loads(listed).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} carries no usable list of its further files ({error})") from error
+    for shard, sha256 in shards.items():
+        if not shard.is_file():
+            raise CheckpointError(f"{shard} is missing; {path.name} goes on there, fetch it into the same folder")
+        found = file_sha256(shard)
+        if found != sha256:
+            raise CheckpointError(f"{shard} has SHA-256 {found}, {path.name} expects {sha256}; fetch both again")
+        with safe_open(shard, framework="pt") as file:
+            tensors |= {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    return tensors
 
 
 def _load_official(path: Path, sha256: str) -> Checkpoint:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.temporal import MotionModule, pick_slots
+from pomato_ros.model.temporal import MotionModule, Prepared, pick_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class FusedFeatures:
     layer_1: Tensor  # (b, f, h/4, w/4)
 
 
+EarlyModules = tuple[Prepared, Prepared]  # of the first two motion modules, which read single frames' tokens
 TokenList = Sequence[Tensor] | Mapping[int, Tensor]  # by depth; of a mapping only the hooked depths are there
 
 
@@ -115,14 +116,34 @@ class DptNetwork(nn.Module):
         """Whether frames of a window see each other."""
         return hasattr(self, "motion_modules")
 
-    def over_time(self, number: int, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
+    def over_time(
+        self,
+        number: int,
+        x: Tensor,
+        frames: int,
+        slots: Sequence[int] | None = None,
+        prepared: Prepared | None = None,
+    ) -> Tensor:
         """Motion module ``number``, or nothing in a pairwise network or where ``frames`` is 0; then only ``slots``."""
         if self.is_temporal and frames:
-            return self.motion_modules[number](x, frames, slots)
+            return self.motion_modules[number](x, frames, slots, prepared)
         return pick_slots(x, frames, slots)
 
+    def prepare(self, tokens: TokenList, grid_hw: tuple[int, int], at: Sequence[int]) -> EarlyModules:
+        """What the first two motion modules make of single frames at the slots ``at``; :meth:`fuse` may be given it."""
+        deepest, before = (
+            self.motion_modules[number].prepare(tokens[hook].transpose(1, 2).unflatten(-1, grid_hw), at)
+            for number, hook in ((0, self.hooks[3]), (1, self.hooks[2]))
+        )
+        return deepest, before
+
     def fuse(
-        self, tokens: TokenList, grid_hw: tuple[int, int], frames: int, slots: Sequence[int] | None = None
+        self,
+        tokens: TokenList,
+        grid_hw: tuple[int, int],
+        frames: int,
+        slots: Sequence[int] | None = None,
+        prepared: EarlyModules | None = None,
     ) -> FusedFeatures:
         """Everything up to the last motion module.
 
@@ -130,13 +151,15 @@ class DptNetwork(nn.Module):
         ``grid_hw``. The first motion module reads the deepest hook, the second the one before it.
         ``slots``: the frames of each window whose features are wanted, all by default; what only others need is left
         out.
+        ``prepared``: what :meth:`prepare` made of these very tokens, where it is known already.
         """
+        deepest, before = prepared or (None, None)
         if not self.is_temporal or not frames:  # nothing passes between frames
             tokens, slots = {hook: pick_slots(tokens[hook], frames, slots) for hook in self.hooks}, None
         fine = [pick_slots(tokens[hook], frames, slots) for hook in self.hooks[:2]]
         maps = [x.transpose(1, 2).unflatten(-1, grid_hw) for x in (*fine, *(tokens[hook] for hook in self.hooks[2:]))]
-        maps[3] = self.over_time(0, maps[3], frames)
-        maps[2] = self.over_time(1, maps[2], frames)
+        maps[3] = self.over_time(0, maps[3], frames, prepared=deepest)
+        maps[2] = self.over_time(1, maps[2], frames, prepared=before)
         layers = [
             project(postprocess(x))
             for project, postprocess, x in zip(self.scratch.layer_rn, self.act_postprocess, maps, strict=True)
@@ -164,9 +187,10 @@ class DptNetwork(nn.Module):
         frames: int,
         stride: int = 1,
         slots: Sequence[int] | None = None,
+        prepared: EarlyModules | None = None,
     ) -> Tensor:
         """Decoder's token list -> raw output (b * frames, 4, h / stride, w / stride), or of ``slots`` only."""
-        return self.finish(self.fuse(tokens, grid_hw, frames, slots), stride)
+        return self.finish(self.fuse(tokens, grid_hw, frames, slots, prepared), stride)
 
 
 class PointmapHead(nn.Module):
@@ -184,12 +208,13 @@ class PointmapHead(nn.Module):
         frames: int,
         stride: int = 1,
         slots: Sequence[int] | None = None,
+        prepared: EarlyModules | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w), of every ``stride``-th pixel.
 
         One row for each frame of each window, or for those in ``slots``.
         """
-        return activate(self.dpt(tokens, grid_hw, frames, stride, slots))
+        return activate(self.dpt(tokens, grid_hw, frames, stride, slots, prepared))
 
 
 def activate(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pomato_ros.model.attention import merge_heads, split_heads
+from pomato_ros.model.attention import attend_briefly, merge_heads, split_heads
 
 LAYER_NORM_EPS = 1e-5
 GROUP_NORM_EPS = 1e-6
@@ -36,6 +37,15 @@ class SlotEncoding(nn.Module):
         self.register_buffer("pe", sinusoid_table(length, dim)[None])
 
 
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """Queries, keys and values of frames at their slots, each (..., t, c)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
 class TimeAttention(nn.Module):
     """Self-attention over time; the slot encoding enters queries, keys and values alike."""
 
@@ -49,15 +59,16 @@ class TimeAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.pos_encoder = SlotEncoding(length, dim)
 
-    def forward(self, x: Tensor, slots: Sequence[int] | None = None) -> Tensor:
-        """(locations, t, c) -> (locations, t, c), or (locations, len(slots), c): what those frames ask of all."""
-        x = x + self.pos_encoder.pe[:, : x.shape[1]].to(x.dtype)
-        asking = x if slots is None else x[:, list(slots)]
-        q, k, v = (
-            split_heads(layer(part), self.heads)
-            for layer, part in ((self.to_q, asking), (self.to_k, x), (self.to_v, x))
-        )
-        return self.to_out[0](merge_heads(F.scaled_dot_product_attention(q, k, v)))
+    def project(self, x: Tensor, at: Sequence[int], asking: Sequence[int] | None = None) -> Projected:
+        """Of frames (..., t, c) that stand at the slots ``at``, on their own; queries of the frames ``asking`` only."""
+        x = x + self.pos_encoder.pe[0, list(at)].to(x.dtype)
+        return Projected(self.to_q(x if asking is None else x[..., list(asking), :]), self.to_k(x), self.to_v(x))
+
+    def forward(self, projected: Projected) -> Tensor:
+        """(locations, t, c) each -> (locations, t, c): what the queries' frames read of all."""
+        parts = (projected.q, projected.k, projected.v)
+        q, k, v = (split_heads(part, self.heads) for part in parts)
+        return self.to_out[0](merge_heads(attend_briefly(q, k, v)))
 
 
 class GatedProjection(nn.Module):
@@ -98,12 +109,37 @@ class TemporalBlock(nn.Module):
         self.ff = GatedFeedForward(dim)
         self.ff_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, slots: Sequence[int] | None = None) -> Tensor:
-        """(locations, t, c) -> (locations, t, c), or (locations, len(slots), c)."""
-        x = x + self.attention_blocks[0](self.norms[0](x))
+    def project(self, x: Tensor, at: Sequence[int]) -> Projected:
+        """First projections of frames (..., t, c) at the slots ``at``, on their own."""
+        return self.attention_blocks[0].project(self.norms[0](x), at)
+
+    def forward(self, x: Tensor, projected: Projected, slots: Sequence[int] | None = None) -> Tensor:
+        """``x`` and its first projections, (locations, t, c) -> (locations, t, c), or (locations, len(slots), c)."""
+        x = x + self.attention_blocks[0](projected)
         asking = x if slots is None else x[:, list(slots)]
-        x = asking + self.attention_blocks[1](self.norms[1](x), slots)
+        second = self.attention_blocks[1].project(self.norms[1](x), range(x.shape[1]), slots)
+        x = asking + self.attention_blocks[1](second)
         return x + self.ff(self.ff_norm(x))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a motion module makes of frames before any of them sees another: (rows, locations, c) each."""
+
+    tokens: Tensor
+    projected: Projected
+
+    def rows(self) -> "list[Prepared]":
+        """One for each row."""
+        parts = zip(self.tokens, self.projected.q, self.projected.k, self.projected.v, strict=True)
+        return [Prepared(tokens, Projected(q, k, v)) for tokens, q, k, v in parts]
+
+
+def stack_prepared(rows: Sequence[Prepared]) -> Prepared:
+    """Of single frames, (locations, c) each -> of them all."""
+    parts = zip(*((row.tokens, row.projected.q, row.projected.k, row.projected.v) for row in rows), strict=True)
+    tokens, q, k, v = (torch.stack(part) for part in parts)
+    return Prepared(tokens, Projected(q, k, v))
 
 
 class TemporalTransformer(nn.Module):
@@ -120,21 +156,37 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
-        """(b * frames, c, h, w) -> same, or (b * len(slots), c, h, w); a norm per frame, attention over ``frames``."""
+    def prepare(self, x: Tensor, at: Sequence[int]) -> Prepared:
+        """(b * t, c, h, w), b windows of t frames that stand at the slots ``at`` -> what needs no other frame."""
+        # contiguous: torch crashes in the backward of a channels-last group norm whose input needs no gradient
+        tokens = self.proj_in(self.norm(x.contiguous()).permute(0, 2, 3, 1)).flatten(1, 2)  # (b * t, h * w, c)
+        in_time = tokens.unflatten(0, (-1, len(at))).transpose(1, 2)  # (b, h * w, t, c)
+        projected = self.transformer_blocks[0].project(in_time, at)
+        q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (projected.q, projected.k, projected.v))
+        return Prepared(tokens, Projected(q, k, v))
+
+    def forward(
+        self, x: Tensor, frames: int, slots: Sequence[int] | None = None, prepared: Prepared | None = None
+    ) -> Tensor:
+        """(b * frames, c, h, w) -> same, or (b * len(slots), c, h, w); a norm per frame, attention over ``frames``.
+
+        ``prepared``: of these very rows at the slots 0, 1, ..., where it is known already.
+        """
         rows, _, height, width = x.shape
         if frames > self.length or rows % frames:
             raise ValueError(
                 f"expected rows of a multiple of {frames} frames and at most {self.length} frames a window, got {rows} "
                 "rows; use a shorter window or weights with a longer temporal_length"
             )
-        # contiguous: torch crashes in the backward of a channels-last group norm whose input needs no gradient
-        tokens = self.proj_in(self.norm(x.contiguous()).permute(0, 2, 3, 1))  # (b * t, h, w, c)
-        tokens = tokens.unflatten(0, (-1, frames)).flatten(2, 3).transpose(1, 2).flatten(0, 1)  # (b * h * w, t, c)
-        tokens = self.transformer_blocks[0](tokens, slots)
-        tokens = self.proj_out(tokens).unflatten(0, (rows // frames, height * width)).transpose(1, 2)
+        ready = prepared or self.prepare(x, range(frames))
+        first = ready.projected
+        parts = (ready.tokens, first.q, first.k, first.v)
+        # (b * h * w, t, c) each
+        tokens, q, k, v = (part.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) for part in parts)
+        tokens = self.transformer_blocks[0](tokens, Projected(q, k, v), slots)
+        tokens = self.proj_out(tokens).unflatten(0, (-1, height * width)).transpose(1, 2)
         asking = pick_slots(x, frames, slots)
-        return asking + tokens.reshape(len(asking), height, width, -1).permute(0, 3, 1, 2)
+        return asking + tokens.reshape(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
 class MotionModule(nn.Module):
@@ -145,6 +197,12 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(dim, heads, length, groups)
 
-    def forward(self, x: Tensor, frames: int, slots: Sequence[int] | None = None) -> Tensor:
+    def prepare(self, x: Tensor, at: Sequence[int]) -> Prepared:
         """As :class:`TemporalTransformer`."""
-        return self.temporal_transformer(x, frames, slots)
+        return self.temporal_transformer.prepare(x, at)
+
+    def forward(
+        self, x: Tensor, frames: int, slots: Sequence[int] | None = None, prepared: Prepared | None = None
+    ) -> Tensor:
+        """As :class:`TemporalTransformer`."""
+        return self.temporal_transformer(x, frames, slots, prepared)

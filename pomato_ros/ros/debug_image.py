@@ -15,6 +15,7 @@ STATE_BGR = {
     TrackingState.WARMING: (60, 190, 255),
     TrackingState.TRACKING: (110, 220, 110),
     TrackingState.LOST: (70, 70, 255),
+    TrackingState.RECOVERING: (70, 170, 255),
 }
 
 

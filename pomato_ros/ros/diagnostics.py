@@ -8,10 +8,12 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pomato_ros.config import PomatoConfig
+from pomato_ros.inference.budget import OVER_BUDGET
 from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
 from pomato_ros.structures import TrackingState
 
 SILENCE_S = 5.0
+METRIC_STD = 0.1  # lengths within ten percent are called metric
 DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable")
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -47,7 +49,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "paused",
         "incompatible_qos",
     ),
-    "window": ("frames", "window_size", "mode", "resets"),
+    "window": ("frames", "window_size", "mode", "resets", "budget"),
     "inference": (
         "steps",
         "rate_hz",
@@ -82,7 +84,22 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "mount_assumed",
         "other_odometry",
     ),
-    "scale": ("source", "metres_per_unit", "metric", "focal_px", "focal_from"),
+    "scale": (
+        "source",
+        "metres_per_unit",
+        "scale_std",
+        "metric",
+        "input_topic",
+        "input_publishers",
+        "input_messages",
+        "input_rate_hz",
+        "frames_with_input",
+        "frames_without_input",
+        "input_dropped",
+        "last_drop",
+        "focal_px",
+        "focal_from",
+    ),
     "model": (
         "lifecycle",
         "checkpoint",
@@ -197,9 +214,18 @@ def silence_message(came: InputStatus, silent_s: float) -> str:
 def window_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
     """How full the window is."""
     frames, size = status.scene.frames_in_window, config.window.window_size
-    values = {"frames": frames, "window_size": size, "mode": config.window.mode, "resets": status.engine.resets}
+    budget = status.scene.budget
+    values = {
+        "frames": frames,
+        "window_size": size,
+        "mode": config.window.mode,
+        "resets": status.engine.resets,
+        "budget": budget,
+    }
     if status.scene.state == TrackingState.WARMING.value:
         return WARN, f"warming up {frames}/{size}", values
+    if budget.startswith(OVER_BUDGET):
+        return WARN, f"steps take longer than max_latency_ms; {budget}", values
     return OK, f"{frames}/{size} frames", values
 
 
@@ -272,6 +298,8 @@ def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, s
         return ERROR, f"lost: no frame for {silent_s:.1f} s"
     if status.scene.state == TrackingState.LOST.value:
         return ERROR, "lost: no TF is sent, odometry's covariance says unknown"
+    if status.scene.state == TrackingState.RECOVERING.value:
+        return WARN, "recovering: found again; TF is sent, odometry's covariance holds the doubt of the time without"
     if status.mount.other_odometry:
         return WARN, status.mount.other_odometry
     if status.mount.warning:
@@ -280,18 +308,50 @@ def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, s
 
 
 def scale_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
-    """Where metres come from; metric only as far as the user gave the scale."""
-    scene, source = status.scene, config.scale.scale_source
-    metric = "user-given" if source == "fixed" else "no"
+    """Where metres come from; metric only as far as the user gave the scale or a sensor tells it."""
+    scene, source, came = status.scene, config.scale.scale_source, status.scale_input
     focal_from = {None: "", True: "camera_info", False: "estimated"}[scene.intrinsics_known]
     values = {
         "source": source,
         "metres_per_unit": scene.metres_per_unit,
-        "metric": metric,
+        "scale_std": scene.scale_std,
+        "metric": metric_word(source, scene.scale_std),
+        "input_topic": came.topic,
+        "input_publishers": came.publishers if came.topic else None,
+        "input_messages": came.messages_in if came.topic else None,
+        "input_rate_hz": came.rate.rate_hz() if came.topic else None,
+        "frames_with_input": came.used if came.topic else None,
+        "frames_without_input": came.unmatched if came.topic else None,
+        "input_dropped": came.drops.total() if came.topic else None,
+        "last_drop": came.last_drop,
         "focal_px": scene.focal_px,
         "focal_from": focal_from,
     }
-    return OK, f"scale from {source}, metric: {metric}", values
+    return (*scale_verdict(status, source), values)
+
+
+def metric_word(source: str, scale_std: float | None) -> str:
+    """Whether lengths are metres."""
+    if source in ("model", "fixed"):
+        return "user-given" if source == "fixed" else "no"
+    return "yes" if scale_std is not None and scale_std < METRIC_STD else "not sure yet"
+
+
+def scale_verdict(status: NodeStatus, source: str) -> tuple[bytes, str]:
+    """Level and message of the scale: what keeps the sensor that was asked from telling it."""
+    scene, came = status.scene, status.scale_input
+    metric = metric_word(source, scene.scale_std)
+    if not came.topic or status.active_since_s is None:
+        return OK, f"scale from {source}, metric: {metric}"
+    silent_s = came.rate.seconds_since()
+    silent_s = time.monotonic() - status.active_since_s if silent_s is None else silent_s
+    if silent_s > SILENCE_S:
+        return WARN, f"nothing on '{came.topic}' for {silent_s:.0f} s ({came.publishers} publishers): scale only held"
+    if came.drop_is_news:
+        return WARN, f"no scale from a frame: {came.last_drop}"
+    if metric != "yes":
+        return WARN, f"scale from {source}, metric: {metric}"
+    return OK, f"scale from {source}, metric: yes, to {100 * (scene.scale_std or 0.0):.1f} %"
 
 
 def model_part(status: NodeStatus) -> tuple[bytes, str, Values]:

@@ -256,12 +256,15 @@ class PomatoNode(LifecycleNode):
         came = self.status.input
         if came.image_topic:
             came.image_publishers = self.count_publishers(came.image_topic)
+        metres = self.status.scale_input
+        if metres.topic:
+            metres.publishers = self.count_publishers(metres.topic)
         if self._run is not None:
             self._run.watch_transforms()
         message = DiagnosticArray(status=build_statuses(self.get_name(), self.status, self._config))
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-        came.drop_is_news = self.status.engine.error_is_news = False
+        came.drop_is_news = metres.drop_is_news = self.status.engine.error_is_news = False
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -20,6 +20,7 @@ from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
 from pomato_ros.ros.frames import OdometryFrames, OdometryState
 from pomato_ros.ros.intake import Arrival, StampMonitor, StampVerdict
 from pomato_ros.ros.rectify import Rectifier
+from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.status import Durations, NodeStatus
 from pomato_ros.ros.transforms import Mount
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate
@@ -68,11 +69,13 @@ class Perception:
         status: NodeStatus,
         find_mount: Callable[[str], Mount],
         forget_transforms: Callable[[], None],
+        scale_inputs: ScaleInputs,
     ) -> None:
         """``find_mount`` tells how the camera of a given frame sits on the base; it may wait.
 
-        ``forget_transforms`` is called when the images' stamps jumped back.
+        ``forget_transforms`` is called when the images' stamps jumped back; ``scale_inputs`` tells metres.
         """
+        self._scale_inputs = scale_inputs
         self._engine = engine
         self._config = config
         self._status = status
@@ -97,6 +100,7 @@ class Perception:
     def jump_in_time(self) -> None:
         """Start over on a clock that may show any time."""
         self._stamps.forget()
+        self._scale_inputs.clear()
         self._timeline += 1
         self.reset()
 
@@ -210,9 +214,18 @@ class Perception:
         return Rectifier(calibration, remove_distortion=self._config.input.rectify)
 
     def _frame(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
-        if self._rectifier is None:
-            return Frame(stamp_ns, image_rgb)
-        return Frame(stamp_ns, self._rectifier.rectify(image_rgb), self._rectifier.intrinsics)
+        source, rectifier = self._config.scale.scale_source, self._rectifier
+        depth_m = prior = None
+        if source == "depth":
+            size_wh = (image_rgb.shape[1], image_rgb.shape[0])
+            camera = None if rectifier is None else rectifier.raw_intrinsics
+            depth_m = self._scale_inputs.depth_m(stamp_ns, self._camera_frame, size_wh, camera)
+        elif source == "odometry":
+            prior = self._scale_inputs.prior_from_camera(stamp_ns, self._camera_frame)
+        if rectifier is None:
+            return Frame(stamp_ns, image_rgb, None, depth_m, prior)
+        depth_m = None if depth_m is None else rectifier.rectify_depth(depth_m)
+        return Frame(stamp_ns, rectifier.rectify(image_rgb), rectifier.intrinsics, depth_m, prior)
 
     def _watch_frame_id(self, camera_frame: str) -> None:
         """Another frame is another camera: nothing of the last one's may be mixed with it."""

@@ -16,6 +16,7 @@ class Rectifier:
 
     def __init__(self, calibration: Calibration, *, remove_distortion: bool) -> None:
         """Prepare the sampling maps, where there is distortion to remove."""
+        self._raw_intrinsics = calibration.raw
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
         if not remove_distortion:
             self._intrinsics = calibration.rectified or calibration.raw
@@ -24,6 +25,11 @@ class Rectifier:
         else:
             self._intrinsics = calibration.rectified or full_image_intrinsics(calibration)
             self._maps = distortion_maps(calibration, self._intrinsics)
+
+    @property
+    def raw_intrinsics(self) -> Intrinsics:
+        """Of the images as they come, without their distortion."""
+        return self._raw_intrinsics
 
     @property
     def intrinsics(self) -> Intrinsics:
@@ -35,6 +41,16 @@ class Rectifier:
         if self._maps is None:
             return image_rgb
         return np.asarray(cv2.remap(image_rgb, *self._maps, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    def rectify_depth(self, depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The (h, w) depth of the same raw pixels without distortion: nearest pixels, NaN beyond the image."""
+        if self._maps is None:
+            return depth_m
+        x, y = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
+        columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+        height, width = depth_m.shape
+        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+        return np.where(inside, depth_m[rows.clip(0, height - 1), columns.clip(0, width - 1)], np.float32(np.nan))
 
 
 def full_image_intrinsics(calibration: Calibration) -> Intrinsics:

@@ -17,9 +17,11 @@ from pomato_ros.ros.intake import NewestFrame
 from pomato_ros.ros.outputs import Outputs
 from pomato_ros.ros.perception import Engine, Perception
 from pomato_ros.ros.qos_events import incompatible_qos_recorder
-from pomato_ros.ros.status import NodeStatus, SceneStatus
+from pomato_ros.ros.scale_inputs import ScaleInputs
+from pomato_ros.ros.status import NodeStatus, ScaleInputStatus, SceneStatus
 from pomato_ros.ros.transforms import CAMERA_LINK, Mount, TransformListener, find_mount, publish_camera_transform
 from pomato_ros.ros.worker import Worker
+from pomato_ros.structures import PoseArray
 
 CAMERA_INFO_GRACE_S = 1.0  # a camera_info that is being published may still be on its way when the first image comes
 RIVAL_WATCH_S = 5.0  # how long /tf is watched for another publisher of odom -> base
@@ -45,8 +47,9 @@ class Run:
             node, outputs.broadcaster.has_sent, config.frames.odom_frame, config.frames.base_frame
         )
         outputs.start_over()
-        status.scene = SceneStatus()
-        perception = Perception(engine, config, status, self._find_mount, self._forget_transforms)
+        status.scene, status.scale_input = SceneStatus(), ScaleInputStatus()
+        self._scale_inputs = ScaleInputs(config, status.scale_input, self._find_pose)
+        perception = Perception(engine, config, status, self._find_mount, self._forget_transforms, self._scale_inputs)
         engine.reset()
         self._worker = Worker(perception, self.newest_frame, self._camera_info, outputs.publish, status)
         self._worker.max_rate_hz = config.window.max_rate_hz
@@ -116,6 +119,24 @@ class Run:
         return [
             self._create_input(image_topic, image_name, self._on_image),
             self._create_input(topics.CAMERA_INFO, info_name, self._on_camera_info),
+            *self._subscribe_for_scale(),
+        ]
+
+    def _subscribe_for_scale(self) -> list[Any]:
+        """The topics that ``scale_source`` needs."""
+        inputs = self._scale_inputs
+        wanted: dict[str, list[tuple[topics.Topic, Callable[[Any], None]]]] = {
+            "depth": [
+                (topics.DEPTH_INPUT, inputs.on_message),
+                (topics.DEPTH_INPUT_INFO, inputs.on_depth_info),
+            ],
+            "odometry": [(topics.ODOMETRY_PRIOR, inputs.on_message)],
+        }
+        chosen = wanted.get(self._config.scale.scale_source, [])
+        names = [self._node.resolve_topic_name(topic.name) for topic, _ in chosen]
+        self._status.scale_input.topic = names[0] if names else ""
+        return [
+            self._create_input(topic, name, callback) for (topic, callback), name in zip(chosen, names, strict=True)
         ]
 
     def _create_input(self, topic: topics.Topic, name: str, callback: Callable[[Any], None]) -> Any:
@@ -166,6 +187,13 @@ class Run:
         status.assumed, status.warning = mount.assumed, mount.warning
         status.source = "assumed, looking forward" if mount.assumed else f"TF {frames.base_frame} <- {camera_frame}"
         return mount
+
+    def _find_pose(self, target: str, camera_frame: str) -> PoseArray | None:
+        """Target <- camera from TF, or by the assumed mount where there is none. Called by the worker."""
+        pose = self.listener.tree.wait_for(target, camera_frame, 0.0)
+        if pose is None and target == self._config.frames.base_frame and self._status.mount.assumed:
+            return assumed_mount()
+        return pose
 
     def _offer_camera_transform(self, camera_frame: str, timeout_s: float) -> None:
         """Send camera_link -> image frame, unless somebody else is heard to do so in time."""

@@ -86,6 +86,21 @@ class InputStatus:
 
 
 @dataclass(slots=True)
+class ScaleInputStatus:
+    """What came in to tell metres."""
+
+    topic: str = ""  # empty where none is asked
+    publishers: int = 0
+    messages_in: int = 0
+    used: int = 0  # frames with one
+    unmatched: int = 0  # frames without one of their time
+    drops: Counter[str] = field(default_factory=Counter)  # by kind
+    last_drop: str = ""
+    drop_is_news: bool = False  # a drop since the last diagnostics
+    rate: RateMeter = field(default_factory=RateMeter)
+
+
+@dataclass(slots=True)
 class EngineStatus:
     """What the engine did."""
 
@@ -126,6 +141,8 @@ class SceneStatus:
     tracks: int = 0
     moving_share: float | None = None
     metres_per_unit: float | None = None
+    budget: str = ""
+    scale_std: float | None = None
     focal_px: float | None = None
     intrinsics_known: bool | None = None
 
@@ -147,6 +164,7 @@ class NodeStatus:
     lifecycle: str = "unconfigured"
     active_since_s: float | None = None
     input: InputStatus = field(default_factory=InputStatus)
+    scale_input: ScaleInputStatus = field(default_factory=ScaleInputStatus)
     engine: EngineStatus = field(default_factory=EngineStatus)
     output: OutputStatus = field(default_factory=OutputStatus)
     scene: SceneStatus = field(default_factory=SceneStatus)

@@ -36,6 +36,9 @@ class Topic:
 IMAGE = Topic("image", Image, "camera image", depth=5, reliable=False)
 IMAGE_COMPRESSED = Topic("image/compressed", CompressedImage, "camera image as JPEG or PNG", depth=5, reliable=False)
 CAMERA_INFO = Topic("camera_info", CameraInfo, "calibration of the camera", depth=5, reliable=False)
+DEPTH_INPUT = Topic("depth/image", Image, "depth aligned with the image, for metres", depth=5, reliable=False)
+DEPTH_INPUT_INFO = Topic("depth/camera_info", CameraInfo, "calibration of depth/image", depth=5, reliable=False)
+ODOMETRY_PRIOR = Topic("odom_prior", Odometry, "another odometry, for metres", depth=5, reliable=False)
 
 POINTS = Topic("~/points", PointCloud2, "organised points of the newest frame")
 STATIC_POINTS = Topic("~/static/points", PointCloud2, "valid points that stand still")

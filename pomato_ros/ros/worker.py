@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from pomato_ros.config import PomatoConfig
@@ -130,6 +131,8 @@ def scene_status(result: StepResult) -> SceneStatus:
         tracks=len(scene.tracks.ids),
         moving_share=float(scene.dynamic_mask.mean()),
         metres_per_unit=float(scene.metres_per_unit),
+        budget=scene.budget,
+        scale_std=float(scene.scale_std) if np.isfinite(scene.scale_std) else None,
         focal_px=float(scene.intrinsics.fx_px),
         intrinsics_known=bool(scene.intrinsics_known),
     )

@@ -13,7 +13,7 @@ from pomato_ros.geometry.alignment import RobustScale
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
-from pomato_ros.geometry.rigid import invert
+from pomato_ros.geometry.rigid import cross_matrix, invert, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
@@ -23,6 +23,7 @@ from pomato_ros.scene.odometry import (
     FocalEstimate,
     RelativePose,
     depth_in_newest,
+    depth_met,
     metres_per_unit,
     motion_between,
     relative_scale,
@@ -30,16 +31,34 @@ from pomato_ros.scene.odometry import (
     solve_pose_on_features,
     solve_relative_pose,
 )
-from pomato_ros.scene.reference import PairMaps, ReferencePair, paired_slot, reference_pair, row
+from pomato_ros.scene.reference import (
+    PairMaps,
+    ReferencePair,
+    key_is_newest,
+    paired_slot,
+    reference_pair,
+    row,
+    wanted_of,
+)
+from pomato_ros.scene.scale import (
+    SENSOR_SOURCES,
+    ScaleFilter,
+    ScaleMeasurement,
+    scale_from_depth,
+    scale_from_way,
+    scaled_about,
+)
 from pomato_ros.scene.tracks import Tracker, TrackObservation, empty_track_set
 from pomato_ros.structures import (
     FloatArray,
     Intrinsics,
     MaskArray,
+    ModelFrame,
     PoseArray,
     SceneEstimate,
     TrackingState,
     TrackSet,
+    Wanted,
     Window,
     WindowPrediction,
 )
@@ -48,6 +67,7 @@ LOGGER = logging.getLogger(__name__)
 
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
+AT_ODDS = 25.0  # squared distance of two poses, 6 if their covariances are honest, beyond which one is wrong
 UNSEEN_SPEED_M_S = 0.5  # how far a camera may have gone while nothing was seen, as a standard deviation
 UNSEEN_TURN_RAD_S = 0.5
 
@@ -59,7 +79,14 @@ class FrameMemory:
     depth_m: FloatArray  # (h, w), as the network gave it, whatever is published of it
     static: MaskArray  # (h, w)
     world_from_camera: PoseArray  # (4, 4)
-    covariance: PoseArray  # (6, 6)
+    covariance: PoseArray  # (6, 6), without what the doubt of the scale adds
+    prior_from_camera: PoseArray | None = None  # (4, 4) as another odometry has it
+    guessed: bool = False  # placed where the camera was seen last; its image may show nothing
+
+    def rescaled(self, factor: float, centre_world: PoseArray) -> "FrameMemory":
+        """The same in a world whose lengths grow by ``factor`` about a point."""
+        pose = scaled_about(self.world_from_camera, factor, centre_world)
+        return dataclasses.replace(self, depth_m=self.depth_m * np.float32(factor), world_from_camera=pose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +119,27 @@ class SceneEstimator:
         self._matches: tuple[int, FeatureMatches] | None = None
         self._tracker.reset()
         self._last_good: tuple[int, FrameMemory] | None = None
+        self._to_confirm = 0  # frames with a pose that a camera still needs after being lost; all of them while lost
         self._is_lost = False
         self._reference_ns: int | None = None
         self._own_metres_per_unit = 1.0
-        self._way_m = 0.0
+        self._way_m = 0.0  # since the camera was last placed without landmarks
+        self._landmarks_covariance = FIRST_COVARIANCE  # of the camera that was last placed without them,
+        self._landmarks_begun_m = np.zeros(3)  # and where it was
         self._frames_seen = 0
+        self._scale = ScaleFilter(known=self.config.scale.scale_source not in SENSOR_SOURCES)
+        self._stretch_m = np.zeros(3)
 
-    def slots_wanted(self, window: Window) -> tuple[int, ...]:
-        """The frames of ``window`` whose pairs with its key the next :meth:`update` will read."""
+    def wanted(self, window: Window) -> Wanted:
+        """What the next :meth:`update` will read of the prediction of ``window``."""
         overlap = self.config.window.overlap
         other = paired_slot(window, self._frames, self._reference_ns, overlap)
-        if window.key != 0 or window.frames[0].stamp_ns in self._frames:
-            return (other,)
-        # the key was lost when it came: any frame that is placed can place it now
+        reference = other if key_is_newest(window) else window.key
+        if window.frames[reference].stamp_ns in self._frames:
+            return wanted_of(window, (other,))
+        # the reference was lost when it came: its own depth is read, and any frame that is placed can place it now
         placed = [slot for slot, frame in enumerate(window.frames) if frame.stamp_ns in self._frames]
-        return tuple(sorted({other, *placed}))
+        return wanted_of(window, tuple(sorted({other, *placed})), of_reference=True)
 
     def update(self, window: Window, prediction: WindowPrediction) -> SceneEstimate:
         """One step: reference pair, mask, pose, scale, points, tracks."""
@@ -119,10 +152,12 @@ class SceneEstimator:
         own_units = pair.in_newest.points_1.numpy()
         confidence = pair.in_newest.conf_1.numpy()
         intrinsics = newest.intrinsics or self._focal.update(own_units, confidence)
+        reference = self._frames.get(pair.reference_stamp_ns)
         still = pair.reference_stamp_ns == pair.newest_stamp_ns
+        telling = not still and reference is not None and not reference.guessed
         mask = self._mask.update(
             newest.image_rgb,
-            None if still else pair.in_reference,
+            pair.in_reference if telling else None,
             self.config.scene.mask_threshold,
             self.config.scene.mask_floor,
         )
@@ -133,9 +168,15 @@ class SceneEstimator:
         if newest.intrinsics is not None:
             own_units = on_rays(own_units[..., 2], newest.intrinsics)
         points_m = own_units * np.float32(own_metres_per_unit)
+        factor = self._correct_scale(newest, place, points_m[..., 2], confidence, ~mask)
+        own_metres_per_unit, points_m = own_metres_per_unit * factor, points_m * np.float32(factor)
+        covariance = self._with_scale_doubt(place)
         points = self._valid_points(points_m, confidence)
-        self._remember(pair, place, points_m[..., 2], ~mask)
+        self._remember(newest, place, points_m[..., 2], ~mask)
         if place.world_from_camera is not None and self._uses_landmarks():
+            if not place.on_landmarks and place.covariance is not None:  # those that stay are looked at from here
+                self._landmarks_covariance, self._way_m = place.covariance, 0.0
+                self._landmarks_begun_m = place.world_from_camera[:3, 3]
             self._landmarks.learn(newest.image_rgb, points_m[..., 2], ~mask, place.world_from_camera, intrinsics)
         surface = np.where(np.isnan(points[..., 2]), points[..., 2], smoothed(points_m[..., 2]))
         tracks = self._track(pair, place, surface, mask, intrinsics, own_metres_per_unit)
@@ -152,12 +193,70 @@ class SceneEstimator:
             confidence=confidence,
             dynamic_mask=grow(mask, self.config.scene.mask_dilate_px),
             world_from_camera=place.world_from_camera,
-            pose_covariance=place.covariance,
+            pose_covariance=covariance,
             pose_inlier_ratio=place.relative.inlier_ratio if place.relative else 0.0,
             metres_per_unit=own_metres_per_unit,
             tracks=tracks,
             stage_seconds={},
+            scale_std=self._scale.log_std,
         )
+
+    def _correct_scale(
+        self, newest: ModelFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
+    ) -> float:
+        """The factor by which a sensor has everything longer; the world has grown by it about the newest camera.
+
+        So the newest pose stays where it is, and only ways from now on are longer. ``depth``: (h, w) of the newest
+        frame in the unit that the world had until now.
+        """
+        self._scale.predict()
+        if place.world_from_camera is None:
+            return 1.0
+        measured = self._measured_scale(newest, place, depth, confidence, static)
+        factor = float(np.exp(self._scale.update(measured))) if measured else 1.0
+        if factor != 1.0:
+            centre = place.world_from_camera[:3, 3]
+            self._frames = {stamp: memory.rescaled(factor, centre) for stamp, memory in self._frames.items()}
+            if self._last_good is not None:
+                self._last_good = (self._last_good[0], self._last_good[1].rescaled(factor, centre))
+            self._landmarks.rescale(factor, centre)
+            self._landmarks_begun_m = centre + factor * (self._landmarks_begun_m - centre)
+            self._tracker.rescale(factor, centre)
+            self._own_metres_per_unit *= factor
+        return factor
+
+    def _measured_scale(
+        self, newest: ModelFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
+    ) -> ScaleMeasurement | None:
+        """What the sensor of ``scale_source`` says of the world's unit at the newest frame, if anything."""
+        source = self.config.scale.scale_source
+        if source == "depth" and newest.depth_m is not None:
+            return scale_from_depth(depth, newest.depth_m, confidence, static)
+        if source != "odometry" or newest.prior_from_camera is None:
+            return None
+        for base in self._frames.values():  # the oldest frame of the window that has both
+            if base.prior_from_camera is not None and place.world_from_camera is not None:
+                return scale_from_way(
+                    place.world_from_camera[:3, 3] - base.world_from_camera[:3, 3],
+                    (place.covariance - base.covariance)[:3, :3] if place.covariance is not None else np.eye(3),
+                    newest.prior_from_camera[:3, 3] - base.prior_from_camera[:3, 3],
+                    overlap=len(self._frames),
+                )
+        return None
+
+    def _with_scale_doubt(self, place: Placement) -> PoseArray | None:
+        """The pose's covariance with what the doubt of the scale adds: its standard deviation times the way.
+
+        A scale is wrong alike for long, so that these errors add up along the way, and cancel on a way back.
+        """
+        if place.world_from_camera is None or place.covariance is None:
+            return None
+        if self._last_good is not None:
+            way_m = place.world_from_camera[:3, 3] - self._last_good[1].world_from_camera[:3, 3]
+            self._stretch_m = self._stretch_m + self._scale.log_std * way_m
+        covariance = place.covariance.copy()
+        covariance[:3, :3] += np.outer(self._stretch_m, self._stretch_m)
+        return covariance
 
     def _moving(self, maps: PairMaps) -> MaskArray:
         """Pixels of view 2 whose point is elsewhere than at view 1's time (paper, eq. 5)."""
@@ -174,7 +273,7 @@ class SceneEstimator:
     ) -> Placement:
         """Pose of the newest camera in the world, or LOST with a reason in the log."""
         reference = self._reference(window, prediction, pair, intrinsics)
-        measured = self._reference_scale(pair, reference)
+        measured = self._reference_scale(pair, reference, mask, intrinsics)
         if measured is None:
             return self._lost("no depth compares with what is remembered of the reference frame", pair)
         scale = measured.scale
@@ -185,13 +284,14 @@ class SceneEstimator:
             )
         maps = pair.in_reference
         on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
-        if self._uses_landmarks():
-            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
-            if found is not None and self._surer_than_points(found, on_points, scale):
-                placed = self._place_on_landmarks(found, reference, pair, scale)
-                if placed is not None:
-                    return placed
-        relative = self._relative_pose(window, pair, mask, intrinsics, scale, on_points)
+        found = self._locate(window, reference, on_points, mask, intrinsics, scale)
+        surer = found is not None and self._surer_than_points(found, on_points, reference, scale)
+        placed = self._place_on_landmarks(found, reference, pair, scale) if found is not None and surer else None
+        if placed is not None:
+            return placed
+        relative = on_points  # which the landmarks back
+        if found is None or surer:
+            relative = self._relative_pose(window, pair, mask, intrinsics, scale, on_points)
         if isinstance(relative, PnpFailure):
             return self._lost(relative.reason, pair)
         if not self._trusted(relative) or not self._borne_out(relative, mask):
@@ -201,17 +301,60 @@ class SceneEstimator:
         haste = self._haste(pose, pair.newest_stamp_ns)
         if haste:
             return self._lost(haste, pair)
-        self._is_lost = False
-        covariance = reference.covariance + in_world(reference.world_from_camera, relative.covariance, scale)
+        if reference.guessed and self._is_lost:
+            self._scale.doubt()
+        covariance = carried(reference.covariance, pose[:3, 3] - reference.world_from_camera[:3, 3])
+        covariance = covariance + in_world(reference.world_from_camera, relative.covariance, scale)
         doubt = scale_doubt(measured, reference_from_newest[:3, 3])
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
         return Placement(self._state(), pose, covariance, relative, scale)
 
-    def _surer_than_points(self, found: LandmarkPose, on_points: RelativePose | PnpFailure, scale: float) -> bool:
-        """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats."""
-        if isinstance(on_points, PnpFailure) or not self._trusted(on_points):
+    def _locate(
+        self,
+        window: Window,
+        reference: FrameMemory,
+        on_points: RelativePose | PnpFailure,
+        mask: MaskArray,
+        intrinsics: Intrinsics,
+        scale: float,
+    ) -> LandmarkPose | None:
+        """The newest camera among the landmarks; where they contradict the pointmap, as enough others of them have it.
+
+        Landmarks on movers agree among themselves as well as those at rest do; the pointmap is of one moment, so that
+        movers do not spoil it. But it may err altogether: it only chooses between opinions of landmarks.
+        """
+        if not self._uses_landmarks():
+            return None
+        found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+        if found is None or isinstance(on_points, PnpFailure) or not self._at_odds(found, on_points, reference, scale):
+            return found
+        by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
+        others = self._landmarks.others_near(by_points, intrinsics)
+        agreed = others is not None and not self._at_odds(others, on_points, reference, scale)
+        return others if agreed else found
+
+    def _surer_than_points(
+        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
+    ) -> bool:
+        """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats.
+
+        A pointmap that contradicts them knows less of its errors than it says.
+        """
+        if isinstance(on_points, PnpFailure) or not self._trusted(on_points) or reference.guessed:
             return True
-        return bool(np.trace(found.covariance[:3, :3]) < scale**2 * np.trace(on_points.covariance[:3, :3]))
+        if self._at_odds(found, on_points, reference, scale):
+            return True
+        return bool(np.trace(found.covariance[:3, :3]) < scale**2 * on_points.position_variance)
+
+    def _at_odds(
+        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
+    ) -> bool:
+        """Whether landmarks and pointmap place the camera where both cannot be right."""
+        if isinstance(on_points, PnpFailure) or not self._trusted(on_points) or reference.guessed:
+            return False
+        by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
+        covariance = found.covariance + in_world(reference.world_from_camera, on_points.covariance, scale)
+        return squared_distance(found.world_from_camera, by_points, covariance) > AT_ODDS
 
     def _borne_out(self, relative: RelativePose, mask: MaskArray) -> bool:
         """Whether a pose that no landmark backs is that of enough of the image: noise, too, has pixels that agree."""
@@ -228,11 +371,8 @@ class SceneEstimator:
         """The newest camera where the landmarks say; None if that is not to be trusted."""
         if self._last_good is None or self._haste(found.world_from_camera, pair.newest_stamp_ns):
             return None
-        self._is_lost = False
-        _, last = self._last_good
-        gone = found.world_from_camera[:3, 3] - last.world_from_camera[:3, 3]
-        self._way_m += float(np.linalg.norm(gone))
-        covariance = found.covariance + FIRST_COVARIANCE
+        since_m = found.world_from_camera[:3, 3] - self._landmarks_begun_m
+        covariance = carried(self._landmarks_covariance, since_m) + found.covariance
         astray_m = PLACE_SHARE * self._way_m
         covariance += np.diag([astray_m**2] * 3 + [(astray_m / typical_depth(reference.depth_m)) ** 2] * 3)
         relative = RelativePose(
@@ -251,6 +391,7 @@ class SceneEstimator:
             logging.DEBUG if self._is_lost else logging.WARNING, "lost at %d ns: %s", pair.newest_stamp_ns, reason
         )
         self._is_lost = True
+        self._to_confirm = self.config.robustness.recover_frames
         self._mask.forget()
         return Placement(TrackingState.LOST, None, None, None, 1.0)
 
@@ -269,19 +410,21 @@ class SceneEstimator:
         """Newest camera in the reference camera, in the unit of ``pair.in_reference`` (``scale`` metres).
 
         Image features of the reference frame first, of the frame before where too few of those are left, and the
-        pointmap's own pose ``on_points`` where features fail or explain their pixels worse.
+        pointmap's own pose ``on_points`` where features fail or, agreeing with it, place the camera worse.
         """
         if self.config.scene.pose_source == "pointmap":
             return on_points
         matches = self._match(window, pair)
-        depth_units = pair.in_reference.points_1[..., 2].numpy()
+        depth_units = self._frames[pair.reference_stamp_ns].depth_m / np.float32(scale)
         on_features = solve_pose_on_features(matches, depth_units, ~mask, intrinsics)
         if not self._plentiful(on_features):
             from_before = self._pose_from_previous(window, pair, mask, intrinsics, scale)
             on_features = from_before if self._plentiful(from_before) else on_features
         found = [pose for pose in (on_points, on_features) if isinstance(pose, RelativePose)]
         trusted = [pose for pose in found if self._trusted(pose)]
-        return min(trusted or found, key=lambda pose: pose.misfit, default=on_points)
+        if len(trusted) > 1 and differ(*trusted):  # one of them knows less of its errors than it says
+            return min(trusted, key=lambda pose: pose.misfit)
+        return min(trusted or found, key=lambda pose: pose.position_variance, default=on_points)
 
     def _plentiful(self, pose: RelativePose | PnpFailure) -> bool:
         return isinstance(pose, RelativePose) and self._trusted(pose) and pose.inliers >= PLENTY_OF_FEATURES
@@ -335,7 +478,8 @@ class SceneEstimator:
             known = self._frames.get(frame.stamp_ns)
             if known is None:
                 continue
-            maps = row(prediction.to_key, prediction.row_of(index))
+            number = prediction.row_of(index)
+            maps = row(prediction.to_key, number)
             camera = frame.intrinsics or intrinsics
             relative = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~self._moving(maps), camera)
             if isinstance(relative, PnpFailure) or not self._trusted(relative):
@@ -343,12 +487,14 @@ class SceneEstimator:
             depth_units = depth_in_newest(maps.points_2.numpy(), relative.reference_from_newest)
             scale = metres_per_unit(depth_units, known.depth_m, known.static)
             if scale is not None:
-                return place_reference(known, relative, scale, maps.points_1[..., 2].numpy())
+                return place_reference(known, relative, scale, prediction.to_key.points_1[number, ..., 2].numpy())
         return None
 
     def _place_at_last_good(self, pair: ReferencePair) -> FrameMemory:
         """Where the camera was seen last, with the doubt of the time since then; the world's origin if never."""
-        depth_units = pair.in_reference.points_1[..., 2].numpy()
+        if pair.reference_points is None:
+            raise ValueError("the reference frame is not known and its own pointmap was not asked for")
+        depth_units = pair.reference_points[..., 2].numpy()
         static = np.ones(depth_units.shape, dtype=bool)
         if self._last_good is None:
             unit = self.config.scale.scale if self.config.scale.scale_source == "fixed" else 1.0
@@ -356,12 +502,15 @@ class SceneEstimator:
         last_ns, last = self._last_good
         scale = typical_depth(last.depth_m) / typical_depth(depth_units)
         covariance = last.covariance + unseen_motion((pair.reference_stamp_ns - last_ns) * 1e-9)
-        return FrameMemory(depth_units * np.float32(scale), static, last.world_from_camera, covariance)
+        pose = last.world_from_camera
+        return FrameMemory(depth_units * np.float32(scale), static, pose, covariance, guessed=True)
 
-    def _reference_scale(self, pair: ReferencePair, reference: FrameMemory) -> RobustScale | None:
-        """Metres per unit of the pair in the reference camera: its own depth against the one remembered."""
-        depth_units = pair.in_reference.points_1[..., 2].numpy()
-        return relative_scale(depth_units, reference.depth_m, reference.static)
+    def _reference_scale(
+        self, pair: ReferencePair, reference: FrameMemory, mask: MaskArray, intrinsics: Intrinsics
+    ) -> RobustScale | None:
+        """Metres per unit of the pair in the reference camera: X^{n,r} against the depth remembered where it falls."""
+        points = pair.in_reference.points_2.numpy()
+        return relative_scale(points[..., 2], depth_met(points, reference.depth_m, reference.static, intrinsics), ~mask)
 
     def _own_scale(self, pair: ReferencePair, place: Placement, mask: MaskArray) -> float:
         """Metres per unit of the newest frame's own pointmap: its depth against the reference pair's.
@@ -386,13 +535,17 @@ class SceneEstimator:
         valid = (confidence > scene.conf_threshold) & (depth >= scene.range_min) & (depth <= scene.range_max)
         return np.where(valid[..., None] & np.isfinite(points_m), points_m, np.float32(np.nan)).astype(np.float32)
 
-    def _remember(self, pair: ReferencePair, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
+    def _remember(self, newest: ModelFrame, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
         """Keep what later windows start from; nothing of a lost frame."""
         if place.world_from_camera is None or place.covariance is None:
             return
-        memory = FrameMemory(depth_m, static, place.world_from_camera, place.covariance)
-        self._frames.setdefault(pair.newest_stamp_ns, memory)
-        self._last_good = (pair.newest_stamp_ns, memory)
+        if self._last_good is not None:
+            gone_m = place.world_from_camera[:3, 3] - self._last_good[1].world_from_camera[:3, 3]
+            self._way_m += float(np.linalg.norm(gone_m))
+        memory = FrameMemory(depth_m, static, place.world_from_camera, place.covariance, newest.prior_from_camera)
+        known = self._frames.get(newest.stamp_ns, memory)
+        self._frames[newest.stamp_ns] = dataclasses.replace(known, prior_from_camera=newest.prior_from_camera)
+        self._last_good = (newest.stamp_ns, memory)
 
     def _track(
         self,
@@ -421,6 +574,11 @@ class SceneEstimator:
         return self._tracker.update(observation)
 
     def _state(self) -> TrackingState:
+        """Of a frame with a pose: recovering for the first few after being lost."""
+        self._is_lost = False
+        if self._to_confirm:
+            self._to_confirm -= 1
+            return TrackingState.RECOVERING
         warm = self._frames_seen >= self.config.window.window_size
         return TrackingState.TRACKING if warm else TrackingState.WARMING
 
@@ -487,6 +645,29 @@ def in_world(world_from_reference: PoseArray, covariance: PoseArray, scale: floa
     turn = np.kron(np.eye(2), world_from_reference[:3, :3])
     unit = np.diag([scale] * 3 + [1.0] * 3)
     return turn @ unit @ covariance @ unit @ turn.T
+
+
+def carried(covariance: PoseArray, way: PoseArray) -> PoseArray:
+    """(6, 6) covariance of a pose, at a place that lies ``way`` (3,) farther on: errors of rotation grow with the way.
+
+    ``e_p' = e_p + e_r x way``, ``e_r' = e_r``, world axes.
+    """
+    jacobian = np.eye(6)
+    jacobian[:3, 3:] = -cross_matrix(way)
+    return jacobian @ covariance @ jacobian.T
+
+
+def squared_distance(world_from_a: PoseArray, world_from_b: PoseArray, covariance: PoseArray) -> float:
+    """Mahalanobis' squared distance of two poses (4, 4) whose difference has this covariance (6, 6), world axes."""
+    turn = rotation_log(world_from_a[:3, :3] @ world_from_b[:3, :3].T)
+    apart = np.concatenate((world_from_a[:3, 3] - world_from_b[:3, 3], turn))
+    return float(apart @ np.linalg.solve(covariance + FIRST_COVARIANCE, apart))
+
+
+def differ(one: RelativePose, other: RelativePose) -> bool:
+    """Whether two poses against one reference are so far apart that one of them is wrong."""
+    covariance = one.covariance + other.covariance
+    return squared_distance(one.reference_from_newest, other.reference_from_newest, covariance) > AT_ODDS
 
 
 def nearest_positive(covariance: PoseArray) -> PoseArray:

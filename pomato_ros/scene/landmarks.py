@@ -20,6 +20,7 @@ from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
 MIN_LANDMARKS = 25  # fewer that agree decide nothing
+LEAST_OTHERS = 0.15  # share of them that a second opinion needs
 MIN_AGREEING = 0.5  # share of the landmarks that are followed
 RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
 RANSAC_DRAWS = 100
@@ -32,6 +33,8 @@ SOLVER_STEPS = 8
 PLACE_SHARE = 0.01  # of the way, by which a path on landmarks goes astray, one standard deviation
 NEW_EVERY = 4  # frames after which gaps are filled with new landmarks
 FEW_LANDMARKS = 80  # or at once with fewer left than these
+CELLS = 4  # along the image's long side, within which depths err alike
+SHARED_DEPTH = 0.5  # of the depths' variance
 BLUR_PX = 5  # median over so many pixels of the depth a landmark is begun with
 
 
@@ -40,7 +43,7 @@ class LandmarkPose:
     """The newest camera among the landmarks."""
 
     world_from_camera: PoseArray  # (4, 4)
-    covariance: PoseArray  # (6, 6) in world axes and metres, as though the landmarks' errors were independent
+    covariance: PoseArray  # (6, 6) in world axes and metres, against the landmarks as a whole
     inlier_ratio: float
     inliers: int
     residual_px: float
@@ -71,10 +74,13 @@ class _Rows:
         """(n, 3)."""
         return self.origins_world + np.exp(self.log_depth)[:, None] * self.rays_world
 
+    def steps(self) -> PoseArray:
+        """(n, 3) one standard deviation of the depth along the ray."""
+        return (np.exp(self.log_depth) * np.sqrt(self.variance))[:, None] * self.rays_world
+
     def spread(self, focal_px: float) -> PoseArray:
         """(n, 3, 3) covariance of the places: the depth's along the ray, the anchor pixel's in all directions."""
-        depth = np.exp(self.log_depth)
-        steps = (depth * np.sqrt(self.variance))[:, None] * self.rays_world
+        depth, steps = np.exp(self.log_depth), self.steps()
         across = (PIXEL_STD * depth / focal_px) ** 2
         return steps[:, :, None] * steps[:, None, :] + across[:, None, None] * np.eye(3)
 
@@ -93,6 +99,7 @@ class Landmarks:
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._newest: NDArray[np.uint8] | None = None
         self._found: MaskArray | None = None
+        self._usable: MaskArray | None = None
         self._steps = 0
 
     def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
@@ -125,12 +132,24 @@ class Landmarks:
             return None
         if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
             return None
-        self._found = found
+        self._found, self._usable = found, usable
         self._rows.pixels = np.where(found[:, None], places, self._rows.pixels)
         spread = rows.spread(intrinsics.fx_px)
         return solve_on_landmarks(
-            solution.reference_from_camera, places[usable], rows.places_world(), spread, intrinsics
+            solution.reference_from_camera, places[usable], rows.places_world(), spread, rows.steps(), intrinsics
         )
+
+    def others_near(self, world_from_camera: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+        """Another pose of the image that was located last, near a given one, which enough other landmarks agree on.
+
+        Where most of the image moves, most landmarks move together, and those at rest are the few.
+        """
+        if self._found is None or self._usable is None:
+            return None
+        rows = self._rows.pick(self._usable)
+        spread, steps = rows.spread(intrinsics.fx_px), rows.steps()
+        found = solve_on_landmarks(world_from_camera, rows.pixels, rows.places_world(), spread, steps, intrinsics)
+        return found if found is not None and found.inlier_ratio >= LEAST_OTHERS else None
 
     def _follow(self, newest: NDArray[np.uint8]) -> tuple[PoseArray, MaskArray]:
         """Places (n, 2) and which were found (n,): from the last image first, then precisely from each anchor's."""
@@ -145,6 +164,12 @@ class Landmarks:
                 self._images[anchor], newest, rows.anchor_pixels[here], expected[here]
             )
         return places, found
+
+    def rescale(self, factor: float, centre_world: PoseArray) -> None:
+        """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
+        rows = self._rows
+        rows.origins_world = centre_world + factor * (rows.origins_world - centre_world)
+        rows.log_depth = rows.log_depth + np.log(factor)
 
     def scale_of(self, depth_units: FloatArray, world_from_camera: PoseArray) -> RobustScale | None:
         """Metres per unit of a depth map (h, w) of the image that was located last; None if it cannot be told."""
@@ -269,7 +294,12 @@ def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intri
 
 
 def solve_on_landmarks(
-    world_from_camera: PoseArray, pixels: PoseArray, places_world: PoseArray, spread: PoseArray, intrinsics: Intrinsics
+    world_from_camera: PoseArray,
+    pixels: PoseArray,
+    places_world: PoseArray,
+    spread: PoseArray,
+    along: PoseArray,
+    intrinsics: Intrinsics,
 ) -> LandmarkPose | None:
     """Weighted least squares from a nearby pose, robust by Cauchy's weights; None if it comes to nothing.
 
@@ -278,6 +308,7 @@ def solve_on_landmarks(
         pixels: (n, 2).
         places_world: (n, 3).
         spread: (n, 3, 3) covariance of the places.
+        along: (n, 3) the part of it that depth has, one standard deviation along the anchor's ray.
         intrinsics: of the camera.
     """
     pose = world_from_camera
@@ -299,10 +330,33 @@ def solve_on_landmarks(
         except np.linalg.LinAlgError:
             return None
         pose = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
+    by_depth = (by_point @ along[..., None])[..., 0]
+    pulls = (weighted @ by_depth[..., None])[..., 0]  # (n, 6) of one standard deviation of each log depth
+    covariance = np.linalg.inv(normal)
+    covariance = covariance + covariance @ shared_pulls(pulls, pixels, intrinsics) @ covariance
     agree = squared < 2 * GATE**2
     count = int(agree.sum())
     if count < MIN_LANDMARKS:
         return None
     excess = max(1.0, float(np.median(squared)) / 1.386)  # the median of two squared normals
     residual_px = float(np.sqrt((residual[agree] ** 2).sum(axis=-1).mean()))
-    return LandmarkPose(pose, np.linalg.inv(normal) * excess, float(agree.mean()), count, residual_px)
+    return LandmarkPose(pose, covariance * excess, float(agree.mean()), count, residual_px)
+
+
+def shared_pulls(pulls: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:
+    """(6, 6) by how much the normal equations' right side varies since neighbours' depths err alike.
+
+    A network errs smoothly: SHARED_DEPTH of the depths' variance is common to a cell of the image, so that the pulls of
+    a cell add up, ``sum_c (sum_i g_i)(sum_i g_i)^T - sum_i g_i g_i^T`` beyond what independent errors give.
+
+    Args:
+        pulls: (n, 6) g, of one standard deviation of each landmark's depth.
+        pixels: (n, 2) where the landmarks are seen.
+        intrinsics: of the image.
+    """
+    size_px = max(intrinsics.width_px, intrinsics.height_px) / CELLS
+    cells = np.floor((pixels + 0.5) / size_px).astype(int)
+    _, owner = np.unique(cells @ (1, 2 * CELLS), return_inverse=True)
+    sums = np.zeros((owner.max() + 1, 6))
+    np.add.at(sums, owner, pulls)
+    return SHARED_DEPTH * (sums.T @ sums - pulls.T @ pulls)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
@@ -17,6 +18,7 @@ PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
+DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
 MIN_FEATURES = 25  # fewer agreeing features than these decide nothing
 PLENTY_OF_FEATURES = 80  # with fewer than these the frame before is asked first
@@ -38,6 +40,11 @@ class RelativePose:
     def misfit(self) -> float:
         """How badly the inliers fit, as a share of what an inlier may err: comparable between ways of solving."""
         return self.residual_px / self.threshold_px
+
+    @property
+    def position_variance(self) -> float:
+        """Squared standard deviation of the position, in the pointmaps' unit."""
+        return float(np.trace(self.covariance[:3, :3]))
 
 
 def solve_relative_pose(
@@ -67,7 +74,7 @@ def solve_relative_pose(
     )
     if isinstance(solution, PnpFailure):
         return solution
-    return relative_pose(solution, honest_covariance(solution), threshold_px)
+    return relative_pose(solution, solution.covariance * CORRELATED_PIXELS, threshold_px)
 
 
 def solve_pose_on_features(
@@ -108,7 +115,8 @@ def solve_pose_on_features(
         return solution
     if solution.inliers.sum() < MIN_FEATURES:
         return PnpFailure(f"expected {MIN_FEATURES} features that agree, got {int(solution.inliers.sum())}")
-    return relative_pose(solution, solution.covariance, threshold_px)
+    shared = max(1.0, float(solution.inliers.sum()) / DEPTH_PATCHES)
+    return relative_pose(solution, solution.covariance * shared, threshold_px)
 
 
 def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: float) -> RelativePose:
@@ -123,11 +131,6 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: fl
     )
 
 
-def honest_covariance(solution: PnpSolution) -> PoseArray:
-    """The solver's covariance with neighbouring pixels counted as one observation."""
-    return solution.covariance * CORRELATED_PIXELS
-
-
 def relative_scale(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> RobustScale | None:
     """Factor from a pointmap's depth to a known depth map of the same pixels, (h, w) each; None if none compares."""
     try:
@@ -140,6 +143,25 @@ def metres_per_unit(depth_units: FloatArray, depth_m: FloatArray, static: MaskAr
     """The factor of :func:`relative_scale` alone."""
     found = relative_scale(depth_units, depth_m, static)
     return found.scale if found else None
+
+
+def depth_met(
+    points_reference: FloatArray, depth_m: FloatArray, static: MaskArray, intrinsics: Intrinsics
+) -> FloatArray:
+    """(h, w) what a depth map holds where points (h, w, 3) in its camera, of any unit, fall on its static pixels.
+
+    Between pixels the inverse depth is interpolated, which is exact on planes. NaN where a point is behind the camera,
+    outside the image or beside a pixel that is not static.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.where(static & (depth_m > 0), 1.0 / depth_m, np.nan).astype(np.float32)
+        ahead = np.where(points_reference[..., 2] > 0, points_reference[..., 2], np.nan)
+        x = intrinsics.fx_px * points_reference[..., 0] / ahead + intrinsics.cx_px
+        y = intrinsics.fy_px * points_reference[..., 1] / ahead + intrinsics.cy_px
+        # what is no number is far outside
+        x, y = (np.nan_to_num(part, nan=-2.0, posinf=-2.0, neginf=-2.0).astype(np.float32) for part in (x, y))
+        met: FloatArray = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
+        return np.float32(1.0) / met
 
 
 def scale_doubt(scale: RobustScale, position: PoseArray) -> PoseArray:

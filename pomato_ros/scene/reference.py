@@ -5,34 +5,47 @@ from dataclasses import dataclass
 
 import torch
 
-from pomato_ros.structures import PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import HEADS, PairPrediction, Wanted, Window, WindowPrediction
 
 
 @dataclass(frozen=True, slots=True)
 class PairMaps:
-    """Predictions of one pair: like :class:`pomato_ros.structures.PairPrediction` without the leading axis."""
+    """What the second view of a pair says, in camera 1: X^{2,1}, and its pixels at view 1's time."""
+
+    points_2: torch.Tensor  # (h, w, 3)
+    conf_2: torch.Tensor  # (h, w)
+    points_match: torch.Tensor
+    conf_match: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMaps:
+    """What is said in the first view's own camera: X^{1,1}, and the pixels of view 2 at view 1's time."""
 
     points_1: torch.Tensor  # (h, w, 3)
     conf_1: torch.Tensor  # (h, w)
-    points_2: torch.Tensor
-    conf_2: torch.Tensor
     points_match: torch.Tensor
     conf_match: torch.Tensor
+
+
+PAIR_HEADS, OWN_HEADS = (2, 3), (1, 3)  # that give PairMaps and OwnMaps
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencePair:
     """The newest frame n against the reference frame r.
 
-    ``in_reference``: view 1 = r, view 2 = n: X^{r,r}, X^{n,r} and n's pixels at r's time, all in camera r.
-    ``in_newest``: view 1 = n, view 2 = r: X^{n,n}, X^{r,n} and r's pixels at n's time, all in camera n.
-    Each of the two has its own scale.
+    ``in_reference``: view 1 = r, view 2 = n: X^{n,r} and n's pixels at r's time, in camera r.
+    ``in_newest``: view 1 = n, view 2 = r: X^{n,n} and r's pixels at n's time, in camera n.
+    ``reference_points``: X^{r,r} in the unit of ``in_reference``, (h, w, 3), where it was asked for.
+    Each of the two orders has its own scale.
     """
 
     reference_stamp_ns: int
     newest_stamp_ns: int
     in_reference: PairMaps
-    in_newest: PairMaps
+    in_newest: OwnMaps
+    reference_points: torch.Tensor | None
 
 
 def reference_pair(
@@ -51,17 +64,38 @@ def reference_pair(
     """
     newest = len(window.frames) - 1
     other = paired_slot(window, placed_ns, held_ns, overlap)
-    from_key, to_key = (row(maps, prediction.row_of(other)) for maps in (prediction.from_key, prediction.to_key))
-    rolling = window.key == newest and newest > 0
+    rolling = key_is_newest(window)
     reference = other if rolling else window.key
-    in_reference, in_newest = (from_key, to_key) if rolling else (to_key, from_key)
-    return ReferencePair(window.frames[reference].stamp_ns, window.frames[newest].stamp_ns, in_reference, in_newest)
+    orders = (prediction.from_key, prediction.to_key) if rolling else (prediction.to_key, prediction.from_key)
+    index = prediction.row_of(other)
+    in_reference, in_newest = row(orders[0], index), own_row(orders[1], index)
+    points = orders[0].points_1
+    return ReferencePair(
+        window.frames[reference].stamp_ns,
+        window.frames[newest].stamp_ns,
+        in_reference,
+        in_newest,
+        points[index] if len(points) else None,
+    )
+
+
+def wanted_of(window: Window, slots: tuple[int, ...], of_reference: bool = False) -> Wanted:
+    """What is read of the pairs of the frames ``slots``; with ``of_reference`` the reference's own pointmap as well."""
+    in_reference = HEADS if of_reference else PAIR_HEADS
+    if key_is_newest(window):
+        return Wanted(slots, from_key_heads=in_reference, to_key_heads=OWN_HEADS)
+    return Wanted(slots, from_key_heads=OWN_HEADS, to_key_heads=in_reference)
+
+
+def key_is_newest(window: Window) -> bool:
+    """Whether the window's key is its newest frame, with others before it (mode rolling)."""
+    return window.key == len(window.frames) - 1 > 0
 
 
 def paired_slot(window: Window, placed_ns: Container[int] = (), held_ns: int | None = None, overlap: int = 1) -> int:
     """The frame whose pair with the key :func:`reference_pair` reads: the newest, or its reference where it is key."""
     newest = len(window.frames) - 1
-    return rolling_reference(window, placed_ns, held_ns, overlap) if window.key == newest and newest > 0 else newest
+    return rolling_reference(window, placed_ns, held_ns, overlap) if key_is_newest(window) else newest
 
 
 def rolling_reference(window: Window, placed_ns: Container[int], held_ns: int | None, overlap: int) -> int:
@@ -74,11 +108,19 @@ def rolling_reference(window: Window, placed_ns: Container[int], held_ns: int | 
     return next((index for index in placed if index >= first_recent), placed[0] if placed else 0)
 
 
+def own_row(prediction: PairPrediction, index: int) -> OwnMaps:
+    """One pair of a window, in the order that speaks of view 1's camera alone."""
+    return OwnMaps(
+        prediction.points_1[index],
+        prediction.conf_1[index],
+        prediction.points_match[index],
+        prediction.conf_match[index],
+    )
+
+
 def row(prediction: PairPrediction, index: int) -> PairMaps:
     """One pair of a window."""
     return PairMaps(
-        prediction.points_1[index],
-        prediction.conf_1[index],
         prediction.points_2[index],
         prediction.conf_2[index],
         prediction.points_match[index],

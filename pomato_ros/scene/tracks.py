@@ -8,21 +8,29 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.grid import sample_bilinear
-from pomato_ros.geometry.rigid import transform
+from pomato_ros.geometry.rigid import invert, transform
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
 OCCLUSION_SHARE = 0.1  # a track this share of its depth behind the surface at its pixel is hidden
 VELOCITY_SMOOTHING = 0.5  # weight of the newest difference
+LOOKS_KEPT = 30.0  # a resting track's place is a mean over about so many looks
+RECENT_SHARE = 0.4  # weight of the newest look in the mean over recent ones
+MOVED_SHARE = 0.035  # of the depth: recent looks that lie farther from the place say that it moved after all
+LONGEST_STEP = 0.07  # of the depth: a look farther off pulls a place no more than one so far
+SURE_LOOKS = 4.0  # after which a resting track that is out of sight waits where it is
 FADE_FRAMES = 12  # a track hidden for longer than a window is given up
 
 
 @dataclass(slots=True)
 class _Alive:
-    """Rows of equal length, one a track."""
+    """Rows of equal length, one a track; places in the world, metres."""
 
     ids: NDArray[np.int64]
-    reference_pixels: PoseArray  # (n, 2) on the reference frame, where the matching pointmap is read
+    reference_pixels: PoseArray  # (n, 2) on the reference frame, where the matching pointmap is read; NaN: it waits
     positions_world: PoseArray  # (n, 3)
+    seen_world: PoseArray  # (n, 3) the last look
+    recent_world: PoseArray  # (n, 3) mean over recent looks
+    looks: PoseArray  # (n,) that the position is the mean of
     velocities_world: PoseArray  # (n, 3)
     age_frames: NDArray[np.int64]
     hidden_frames: NDArray[np.int64]
@@ -34,6 +42,9 @@ class _Alive:
             self.ids[index],
             self.reference_pixels[index],
             self.positions_world[index],
+            self.seen_world[index],
+            self.recent_world[index],
+            self.looks[index],
             self.velocities_world[index],
             self.age_frames[index],
             self.hidden_frames[index],
@@ -75,25 +86,36 @@ class Tracker:
         """Follow every track to the newest frame."""
         if observation.reference_stamp_ns != self._reference_stamp_ns:
             self._hand_over(observation)
-        maps = torch.cat((observation.points_matched, observation.conf_match[..., None]), dim=-1)
-        pixels = torch.from_numpy(self._alive.reference_pixels)
-        sampled = sample_bilinear(maps[None].double(), pixels)[0].numpy() if len(pixels) else np.zeros((0, 4))
-        sampled = sampled.reshape(len(pixels), 4)
-        self._move(transform(observation.world_from_camera, sampled[:, :3]), observation.stamp_ns)
-        image_pixels = project(sampled[:, :3], observation.intrinsics.matrix())
-        visible = visible_at(image_pixels, sampled[:, 2], observation.depth)
+        followed = np.isfinite(self._alive.reference_pixels[:, 0])
+        sampled = self._read(observation, followed)
+        self._move(transform(observation.world_from_camera, sampled[:, :3]), followed, sampled[:, 2], observation)
+        in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
+        image_pixels = project(in_camera, observation.intrinsics.matrix())
+        visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
+        visible &= followed | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
         self._note(observation, image_pixels, visible)
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
         self._alive = self._alive.pick(kept)
         shown = np.where(visible[:, None], image_pixels, np.nan).astype(np.float32)
         return self._snapshot(shown[kept], sampled[kept, 3].astype(np.float32), visible[kept])
 
+    def rescale(self, factor: float, centre_world: PoseArray) -> None:
+        """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
+        self._alive.positions_world = centre_world + factor * (self._alive.positions_world - centre_world)
+        self._alive.seen_world = centre_world + factor * (self._alive.seen_world - centre_world)
+        self._alive.recent_world = centre_world + factor * (self._alive.recent_world - centre_world)
+        self._alive.velocities_world = factor * self._alive.velocities_world
+
     def _hand_over(self, observation: TrackObservation) -> None:
-        """Continue tracks from where they were seen in the new reference frame, and seed the empty cells."""
+        """Continue tracks from where they were seen in the new reference frame, and seed the empty cells.
+
+        What rests and was not seen there waits at its place, till it is uncovered and a window begins where it is seen.
+        """
         seen = self._seen_pixels.get(observation.reference_stamp_ns, {})
         found = np.array([track_id in seen for track_id in self._alive.ids], dtype=bool)
-        self._alive = self._alive.pick(found)
-        places = np.array([seen[i] for i in self._alive.ids], dtype=np.float64).reshape(-1, 2)
+        self._alive = self._alive.pick(found | (~self._alive.dynamic & (self._alive.looks >= SURE_LOOKS)))
+        nowhere = (np.nan, np.nan)
+        places = np.array([seen.get(i, nowhere) for i in self._alive.ids.tolist()], dtype=np.float64).reshape(-1, 2)
         height, width = observation.depth.shape
         self._alive.reference_pixels = places.clip(0, (width - 1, height - 1))  # maps have no values beyond centres
         self._reference_stamp_ns = observation.reference_stamp_ns
@@ -104,7 +126,8 @@ class Tracker:
         height, width = observation.depth.shape
         y, x = np.mgrid[self._grid_px // 2 : height : self._grid_px, self._grid_px // 2 : width : self._grid_px]
         centres = np.stack((x.ravel(), y.ravel()), axis=-1).astype(np.float64)
-        taken = {tuple(cell) for cell in (self._alive.reference_pixels // self._grid_px).astype(int)}
+        followed = self._alive.reference_pixels[np.isfinite(self._alive.reference_pixels[:, 0])]
+        taken = {tuple(cell) for cell in (followed // self._grid_px).astype(int)}
         free = np.array([tuple(cell) not in taken for cell in (centres // self._grid_px).astype(int)], dtype=bool)
         room = max(0, self._max_tracks - len(self._alive.ids))
         candidates = centres[free]
@@ -117,22 +140,58 @@ class Tracker:
             np.concatenate((old.ids, ids)),
             np.concatenate((old.reference_pixels, chosen)),
             np.concatenate((old.positions_world, np.full((count, 3), np.nan))),
+            np.concatenate((old.seen_world, np.full((count, 3), np.nan))),
+            np.concatenate((old.recent_world, np.full((count, 3), np.nan))),
+            np.concatenate((old.looks, np.zeros(count))),
             np.concatenate((old.velocities_world, np.zeros((count, 3)))),
             np.concatenate((old.age_frames, np.zeros(count, dtype=np.int64))),
             np.concatenate((old.hidden_frames, np.zeros(count, dtype=np.int64))),
             np.concatenate((old.dynamic, np.zeros(count, dtype=bool))),
         )
 
-    def _move(self, positions_world: PoseArray, stamp_ns: int) -> None:
-        """New positions, smoothed velocities, one frame older."""
+    def _read(self, observation: TrackObservation, followed: MaskArray) -> PoseArray:
+        """(n, 4) points in the camera and confidence at the ``followed`` tracks' pixels; NaN and 1 for what waits."""
+        sampled = np.full((len(followed), 4), np.nan)
+        sampled[:, 3] = 1.0
+        if followed.any():
+            maps = torch.cat((observation.points_matched, observation.conf_match[..., None]), dim=-1)
+            pixels = torch.from_numpy(self._alive.reference_pixels[followed])
+            sampled[followed] = sample_bilinear(maps[None].double(), pixels)[0].numpy().reshape(-1, 4)
+        return sampled
+
+    def _move(
+        self, seen_world: PoseArray, followed: MaskArray, depth_m: PoseArray, observation: TrackObservation
+    ) -> None:
+        """New positions of the ``followed`` tracks, smoothed velocities, one frame older.
+
+        What rests is at the mean of where it was seen, ``p += (x - p) / n``, steps being limited; what moves is where
+        it is seen now.
+        """
+        alive = self._alive
+        longest_m = LONGEST_STEP * np.abs(depth_m)
+        recent = alive.recent_world + RECENT_SHARE * limited(seen_world - alive.recent_world, longest_m)
+        recent = np.where(np.isfinite(recent), recent, seen_world)
+        with np.errstate(invalid="ignore"):
+            moved = np.linalg.norm(recent - alive.positions_world, axis=-1) > MOVED_SHARE * depth_m
+        looks = np.where(alive.dynamic, 0.0, np.where(moved, 1.0 / RECENT_SHARE, alive.looks))
+        start = np.where(moved[:, None], recent, alive.positions_world)
+        mean = start + limited(seen_world - start, longest_m) / np.minimum(looks + 1.0, LOOKS_KEPT)[:, None]
+        positions = np.where((looks > 0)[:, None] & np.isfinite(mean), mean, seen_world)
+        alive.positions_world = np.where(followed[:, None], positions, alive.positions_world)
+        alive.recent_world = np.where(followed[:, None], recent, alive.recent_world)
+        alive.looks = np.where(followed, np.minimum(looks + 1.0, LOOKS_KEPT), alive.looks)
+        alive.velocities_world = self._velocities(seen_world, followed, observation.stamp_ns)
+        alive.seen_world = np.where(followed[:, None], seen_world, alive.positions_world)
+        alive.age_frames = alive.age_frames + 1
+        self._last_stamp_ns = observation.stamp_ns
+
+    def _velocities(self, seen_world: PoseArray, followed: MaskArray, stamp_ns: int) -> PoseArray:
+        """(n, 3) from the last looks, smoothed; 0 at first and of what waits."""
         seconds = max((stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
-        difference = (positions_world - self._alive.positions_world) / seconds
-        fresh = (~np.isfinite(difference)).any(axis=-1, keepdims=True)
+        difference = (seen_world - self._alive.seen_world) / seconds
+        known = followed & np.isfinite(difference).all(axis=-1)
         smoothed = (1 - VELOCITY_SMOOTHING) * self._alive.velocities_world + VELOCITY_SMOOTHING * difference
-        self._alive.velocities_world = np.where(fresh, 0.0, smoothed)
-        self._alive.positions_world = positions_world
-        self._alive.age_frames = self._alive.age_frames + 1
-        self._last_stamp_ns = stamp_ns
+        return np.where(known[:, None], smoothed, 0.0)
 
     def _note(self, observation: TrackObservation, image_pixels: PoseArray, visible: MaskArray) -> None:
         """Remember where each visible track is in this frame, and whether it lies on something that moves."""
@@ -172,6 +231,23 @@ def visible_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> 
         return inside & (depth_m < surface * (1 + OCCLUSION_SHARE))
 
 
+def uncovered_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> MaskArray:
+    """(n,) points inside the image that lie on the surface, neither behind it nor far before it."""
+    height, width = surface_m.shape
+    with np.errstate(invalid="ignore"):
+        nearest = np.rint(np.where(np.isfinite(pixels), pixels, -1.0)).clip(-1, max(height, width)).astype(int)
+        inside = (nearest >= 0).all(axis=-1) & (nearest < (width, height)).all(axis=-1)
+        surface = surface_m[nearest[:, 1].clip(0, height - 1), nearest[:, 0].clip(0, width - 1)]
+        return inside & (np.abs(depth_m - surface) < OCCLUSION_SHARE * surface)
+
+
+def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:
+    """(n, 3) vectors, each no longer than ``longest`` (n,)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.minimum(1.0, longest / np.linalg.norm(steps, axis=-1))
+    return steps * np.where(np.isfinite(factor), factor, 1.0)[:, None]
+
+
 def empty_track_set() -> TrackSet:
     """No tracks."""
     return Tracker(0, 1)._snapshot(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, bool))
@@ -182,6 +258,9 @@ def _no_tracks() -> _Alive:
         np.zeros(0, np.int64),
         np.zeros((0, 2)),
         np.zeros((0, 3)),
+        np.zeros((0, 3)),
+        np.zeros((0, 3)),
+        np.zeros(0),
         np.zeros((0, 3)),
         np.zeros(0, np.int64),
         np.zeros(0, np.int64),

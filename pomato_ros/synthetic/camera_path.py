@@ -1,4 +1,4 @@
-"""Hand-held camera paths: dolly, orbit, pan, wander or stand, always with a living hand's shake."""
+"""Camera paths: dolly, orbit, pan, wander or stand by hand, drive, fly; all with some shake."""
 
 import math
 from dataclasses import dataclass
@@ -87,7 +87,47 @@ def _stand(draw: Draw, handling: Handling, times_s: Tensor, start: Tensor, targe
     return start.expand(len(times_s), 3), target.expand(len(times_s), 3)
 
 
-KINDS = {"dolly": _dolly, "orbit": _orbit, "pan": _pan, "wander": _wander, "stand": _stand}
+def _drive(draw: Draw, handling: Handling, times_s: Tensor, start: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Forwards on the level along a gentle bend, faster and slower, looking ahead."""
+    ahead = target - start
+    heading = math.atan2(float(ahead[1]), float(ahead[0]))
+    rate, phase = draw.uniform((0.3, 1.2)), draw.uniform((-math.pi, math.pi))
+    surge = draw.uniform((0.0, 0.9)) / rate
+    travelled = handling.speed_m_s * (times_s + surge * (torch.sin(rate * times_s + phase) - math.sin(phase)))
+    bend = draw.uniform((-1.0, 1.0)) * math.radians(handling.turn_deg_s) / handling.speed_m_s
+    bend = math.copysign(max(abs(bend), 1e-6), bend)  # rad/m
+    yaw = heading + bend * travelled
+    across = torch.stack(
+        (torch.sin(yaw) - math.sin(heading), math.cos(heading) - torch.cos(yaw), torch.zeros_like(yaw)), dim=1
+    )
+    upright = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    position = start + across / bend
+    return position, position + rotation_about(upright, bend * travelled) @ ahead
+
+
+def _drone(draw: Draw, handling: Handling, times_s: Tensor, start: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Climb, sink, come near and circle at once, gaze about the target."""
+    arm = start - target
+    reach = float(arm.norm())
+    upright = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    angle = _swing(draw, times_s, 0.7 * handling.speed_m_s, draw.uniform((0.2, 0.8)) * reach) / reach
+    approach = _swing(draw, times_s, 0.5 * handling.speed_m_s, draw.uniform((0.1, 0.35)) * reach) / reach
+    rise = _swing(draw, times_s, 0.4 * handling.speed_m_s, draw.uniform((0.1, 0.4)) * reach)
+    position = target + (rotation_about(upright, angle) @ arm) * (1.0 + approach)[:, None] + rise[:, None] * upright
+    gaze = [_swing(draw, times_s, 0.3 * handling.speed_m_s, 0.1 * reach) for _ in range(2)]
+    drift = torch.stack((*gaze, torch.zeros_like(angle)), dim=1)
+    return position, target + drift
+
+
+KINDS = {
+    "dolly": _dolly,
+    "orbit": _orbit,
+    "pan": _pan,
+    "wander": _wander,
+    "stand": _stand,
+    "drive": _drive,
+    "drone": _drone,
+}
 
 
 def _swing(draw: Draw, times_s: Tensor, speed: float, amplitude: float) -> Tensor:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from pomato_ros.synthetic.draw import Draw, Range
+from pomato_ros.synthetic.marched import Relief, Terrain, draw_relief
 from pomato_ros.synthetic.poses import pose
 from pomato_ros.synthetic.scene import Light, Part
 from pomato_ros.synthetic.shapes import Plane, Shell
-from pomato_ros.synthetic.textures import TABLE_SIZE, Noise, Texture, draw_texture
+from pomato_ros.synthetic.texture_kinds import draw_texture_of
+from pomato_ros.synthetic.textures import TABLE_SIZE, Noise, Texture
 
 OUTDOOR_HALF_SIZE_M = 4.0  # where things happen on open ground
 INWARD_NORMALS = (  # floor, ceiling, walls at +x, -x, +y, -y
@@ -33,16 +35,22 @@ class Enclosure:
     low: Tensor  # (3,) float64 corner of the space that camera and objects share, metres
     high: Tensor  # (3,) the opposite corner
     indoor: bool
+    relief: Relief | None = None  # of the ground; low is where it is highest
 
 
 def draw_room(
-    draw: Draw, size_m: Range, height_m: Range, texture_scale_m: Range, plain_probability: float
+    draw: Draw,
+    size_m: Range,
+    height_m: Range,
+    texture_scale_m: Range,
+    plain_probability: float,
+    textures: tuple[str, ...] = (),
 ) -> Enclosure:
     """A room with its own floor and ceiling; its walls share a texture or have one each."""
     x, y, z = draw.uniform(size_m), draw.uniform(size_m), draw.uniform(height_m)
 
     def texture(extra_plain: float = 0.0) -> Texture:
-        return draw_texture(draw, texture_scale_m, min(plain_probability + extra_plain, 1.0))
+        return draw_texture_of(draw, textures, texture_scale_m, min(plain_probability + extra_plain, 1.0))
 
     floor, ceiling, shared = texture(), texture(0.3), texture()
     walls = [texture() for _ in range(4)] if draw.chance(0.4) else [shared] * 4
@@ -68,8 +76,38 @@ def room(size_m: tuple[float, float, float], floor: Texture, ceiling: Texture, w
     return Enclosure(parts, high * torch.tensor([-1.0, -1.0, 0.0]), high, indoor=True)
 
 
-def draw_open_ground(draw: Draw, shell_radius_m: Range, texture_scale_m: Range) -> Enclosure:
-    """Flat ground inside a large sphere that carries a bright, cloudy sky."""
+def draw_open_ground(
+    draw: Draw,
+    shell_radius_m: Range,
+    texture_scale_m: Range,
+    textures: tuple[str, ...] = (),
+    half_size_m: Range | None = None,
+    relief: tuple[float, Range] = (0.0, (0.0, 0.0)),
+) -> Enclosure:
+    """Ground inside a large sphere that carries a bright, cloudy sky.
+
+    Args:
+        draw: source of everything.
+        shell_radius_m: limits of the sphere's radius, log-uniform.
+        texture_scale_m: limits of the ground's pattern.
+        textures: kinds of textures; none for the plain world's.
+        half_size_m: limits of where things happen, log-uniform; None for 4 m.
+        relief: probability of hills, and limits of their depth, share of the half size; otherwise the ground is flat.
+    """
+    radius, sky = draw_sky(draw, shell_radius_m)
+    texture = draw_texture_of(draw, textures, texture_scale_m, 0.0)
+    half = OUTDOOR_HALF_SIZE_M if half_size_m is None else min(draw.log_uniform(half_size_m), 0.5 * radius)
+    hills = None
+    if relief[0] > 0.0 and draw.chance(relief[0]):
+        hills = draw_relief(draw, half * draw.uniform(relief[1]), (0.6 * half, 2.0 * half), 4)
+    identity = torch.eye(4, dtype=torch.float64)
+    ground = Part(Plane() if hills is None else Terrain(hills, radius), texture, 0, identity, casts_shadow=False)
+    corner = torch.tensor([half, half, half], dtype=torch.float64)
+    return Enclosure((ground, sky), corner * torch.tensor([-1.0, -1.0, 0.0]), corner, indoor=False, relief=hills)
+
+
+def draw_sky(draw: Draw, shell_radius_m: Range) -> tuple[float, Part]:
+    """A far shell that carries a bright, cloudy sky, and its radius."""
     blue = torch.tensor([0.35, 0.55, 0.95]) * draw.uniform((0.5, 1.0))
     white = torch.tensor([0.95, 0.93, 0.9])
     radius = draw.log_uniform(shell_radius_m)
@@ -81,11 +119,7 @@ def draw_open_ground(draw: Draw, shell_radius_m: Range, texture_scale_m: Range) 
         stretch=torch.tensor([1.0, 1.0, 2.0]),
         table=draw.values(TABLE_SIZE),
     )
-    identity = torch.eye(4, dtype=torch.float64)
-    ground = Part(Plane(), draw_texture(draw, texture_scale_m, 0.0), 0, identity, casts_shadow=False)
-    sky = Part(Shell(radius), clouds, 0, identity, casts_shadow=False)
-    corner = torch.tensor([OUTDOOR_HALF_SIZE_M, OUTDOOR_HALF_SIZE_M, OUTDOOR_HALF_SIZE_M], dtype=torch.float64)
-    return Enclosure((ground, sky), corner * torch.tensor([-1.0, -1.0, 0.0]), corner, indoor=False)
+    return radius, Part(Shell(radius), clouds, 0, torch.eye(4, dtype=torch.float64), casts_shadow=False)
 
 
 def draw_light(draw: Draw, enclosure: Enclosure, ambient: Range, shadow_probability: float) -> Light:
@@ -98,7 +132,9 @@ def draw_light(draw: Draw, enclosure: Enclosure, ambient: Range, shadow_probabil
         azimuth, elevation = draw.uniform((-math.pi, math.pi)), math.radians(draw.uniform((25.0, 70.0)))
         level = math.cos(elevation)
         direction = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
-        position = SUN_DISTANCE_M * torch.tensor(direction, dtype=torch.float64)
+        position = max(SUN_DISTANCE_M, 2.5 * float(enclosure.high.amax())) * torch.tensor(
+            direction, dtype=torch.float64
+        )
     warmth = draw.uniform((-0.12, 0.12))
     return Light(
         position_world=position,

@@ -12,7 +12,8 @@ from torch import Tensor
 from pomato_ros.synthetic.draw import Draw, Range
 from pomato_ros.synthetic.scene import Part
 from pomato_ros.synthetic.shapes import Box, Cone, Ellipsoid, Shape
-from pomato_ros.synthetic.textures import Texture, draw_texture
+from pomato_ros.synthetic.texture_kinds import draw_texture_of
+from pomato_ros.synthetic.textures import Texture
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,29 +22,36 @@ class Model:
 
     shapes: tuple[tuple[Shape, float], ...]  # each with the height of its centre above the object's origin, metres
     half_height_m: float
+    object_from_part: tuple[Tensor, ...] = ()  # (4, 4) float64 for each shape, where heights alone do not say it
 
     @property
     def radius_m(self) -> float:
         """Radius of a sphere around the origin that holds the object."""
+        if self.object_from_part:
+            centres = [float(matrix[:3, 3].norm()) for matrix in self.object_from_part]
+            return max(gap + shape.radius_m for gap, (shape, _) in zip(centres, self.shapes, strict=True))
         return max(abs(height) + shape.radius_m for shape, height in self.shapes)
 
-    def parts(self, instance: int, textures: list[Texture]) -> list[Part]:
-        """The object as parts of a scene, one texture for each shape."""
+    def parts(self, instance: int, textures: list[Texture], gloss: float = 0.0, sharpness: float = 1.0) -> list[Part]:
+        """The object as parts of a scene, one texture for each shape, all with the same highlights."""
+        poses = self.object_from_part or tuple(_lifted(height) for _, height in self.shapes)
         return [
-            Part(shape, texture, instance, _lifted(height))
-            for (shape, height), texture in zip(self.shapes, textures, strict=True)
+            Part(shape, texture, instance, matrix, gloss=gloss, sharpness=sharpness)
+            for (shape, _), texture, matrix in zip(self.shapes, textures, poses, strict=True)
         ]
 
 
 def draw_model(draw: Draw, size_m: float) -> Model:
-    """A random object whose larger half extent is about ``size_m``."""
+    """A random object whose larger half extent is about ``size_m``, of the plain world's kinds."""
     return draw.choice(MODELS)(draw, size_m)
 
 
-def draw_textures(draw: Draw, model: Model, relative_scale: Range, plain_probability: float) -> list[Texture]:
+def draw_textures(
+    draw: Draw, model: Model, relative_scale: Range, plain_probability: float, kinds: tuple[str, ...] = ()
+) -> list[Texture]:
     """One texture for each shape of ``model``, patterned at ``relative_scale`` times the object's radius."""
     scale = (relative_scale[0] * model.radius_m, relative_scale[1] * model.radius_m)
-    return [draw_texture(draw, scale, plain_probability) for _ in model.shapes]
+    return [draw_texture_of(draw, kinds, scale, plain_probability) for _ in model.shapes]
 
 
 def _ball(draw: Draw, size_m: float) -> Model:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pomato_ros.synthetic.clip import Clip
-from pomato_ros.synthetic.world import WorldConfig, render_clip
+from pomato_ros.synthetic.renderer import render
+from pomato_ros.synthetic.world import WorldConfig, draw_scene
 
 Picture = NDArray[np.uint8]
 CLIP_FRAMES = 12  # length of a previewed clip
@@ -32,7 +33,10 @@ def contact_sheet(
     Raises:
         OSError: the file could not be written.
     """
-    strips = [clip_strip(render_clip(seed, config, CLIP_FRAMES, size_wh, supersample=2)) for seed in seeds]
+    middle = CLIP_FRAMES // 2
+    shown = [0, middle - 1, middle, middle + 1]  # what a strip looks at of a clip
+    scenes = (draw_scene(seed, config, CLIP_FRAMES, size_wh).at(shown) for seed in seeds)
+    strips = [clip_strip(render(scene, supersample=2)) for scene in scenes]
     blank = np.full_like(strips[0], 255)
     strips += [blank] * (-len(strips) % columns)
     rows = [np.concatenate(strips[first : first + columns], axis=1) for first in range(0, len(strips), columns)]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pomato_ros.structures import Intrinsics
@@ -24,6 +25,8 @@ class Part:
     instance: int  # row of the object table; 0 is the static background
     object_from_part: Tensor  # (4, 4) float64
     casts_shadow: bool = True
+    gloss: float = 0.0  # strength of highlights
+    sharpness: float = 1.0  # exponent of the highlights' falloff
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,12 +40,32 @@ class Light:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Lamp:
+    """A point light that may move; its light falls off with the square of the distance beyond ``reach_m``."""
+
+    positions_world: Tensor  # (t, 3) float64
+    rgb: Tensor  # (3,) strength within the reach
+    reach_m: float
+    shadows: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Sensor:
     """How radiance becomes 8-bit colour."""
 
     exposure: Tensor  # (t,) gain of each frame
     noise_std: float  # of the 8-bit value, in steps of 1/255
     noise_seed: int
+    vignette: float = 0.0  # share of the light that is lost in the corners
+    jpeg_quality: int | None = None  # 1 to 100, as libjpeg counts it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blur:
+    """Poses while the shutter is open, k for each frame; those in the middle are the frame's own."""
+
+    world_from_object: Tensor  # (t, k, n_objects, 4, 4) float64
+    world_from_camera: Tensor  # (t, k, 4, 4) float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +79,9 @@ class Scene:
     light: Light
     sensor: Sensor
     stamps_ns: tuple[int, ...]
+    lamps: tuple[Lamp, ...] = ()
+    blur: Blur | None = None
+    only_what_meets: bool = False  # skip rays that pass a shape by
 
     def at(self, frames: Sequence[int]) -> "Scene":
         """The same scene at some of its times only."""
@@ -66,7 +92,29 @@ class Scene:
             world_from_camera=self.world_from_camera[picked],
             sensor=dataclasses.replace(self.sensor, exposure=self.sensor.exposure[picked]),
             stamps_ns=tuple(self.stamps_ns[frame] for frame in picked),
+            lamps=tuple(dataclasses.replace(lamp, positions_world=lamp.positions_world[picked]) for lamp in self.lamps),
+            blur=None
+            if self.blur is None
+            else Blur(self.blur.world_from_object[picked], self.blur.world_from_camera[picked]),
         )
+
+    def to(self, device: torch.device) -> "Scene":
+        """The same scene with every tensor on ``device``, where it is then rendered."""
+        moved = _moved(self, device)
+        assert isinstance(moved, Scene)
+        return moved
+
+
+def _moved(item: object, device: torch.device) -> object:
+    """``item`` with all tensors in it on ``device``; tuples and dataclasses are made again around them."""
+    if isinstance(item, Tensor):
+        return item.to(device)
+    if isinstance(item, tuple):
+        return tuple(_moved(member, device) for member in item)
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        changed = {field.name: _moved(getattr(item, field.name), device) for field in dataclasses.fields(item)}
+        return dataclasses.replace(item, **changed)
+    return item
 
 
 def centred_intrinsics(fov_deg: float, size_wh: tuple[int, int]) -> Intrinsics:

@@ -69,7 +69,7 @@ class Ellipsoid:
         """See :class:`Shape`."""
         axes = origin.new_tensor(self.half_axes_m)[:, None]
         o, d = origin / axes, direction / axes
-        near, far = _quadratic((d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - 1.0)
+        near, far = quadratic((d * d).sum(1), (o * d).sum(1), (o * o).sum(1) - 1.0)
         return _first_of(near, far)
 
     def normal(self, points: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Ellipsoid:
 
     def surface_uv(self, points: Tensor) -> Tensor:
         """See :class:`Shape`."""
-        return _around_axis(points, self.radius_m)
+        return around_axis(points, self.radius_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Shell:
 
     def intersect(self, origin: Tensor, direction: Tensor) -> Tensor:
         """See :class:`Shape`."""
-        _, far = _quadratic(
+        _, far = quadratic(
             (direction * direction).sum(1), (origin * direction).sum(1), (origin * origin).sum(1) - self.radius_m**2
         )
         return _first_valid(far)
@@ -100,7 +100,7 @@ class Shell:
 
     def surface_uv(self, points: Tensor) -> Tensor:
         """See :class:`Shape`."""
-        return _around_axis(points, self.radius_m)
+        return around_axis(points, self.radius_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Cone:
         a = dx * dx + dy * dy - growth * growth
         b = ox * dx + oy * dy - radius * growth
         c = ox * ox + oy * oy - radius * radius
-        return _quadratic(a, b, c)
+        return quadratic(a, b, c)
 
     def normal(self, points: Tensor) -> Tensor:
         """See :class:`Shape`."""
@@ -196,7 +196,7 @@ class Cone:
 
     def surface_uv(self, points: Tensor) -> Tensor:
         """See :class:`Shape`."""
-        mantle = _around_axis(points, max(self.bottom_radius_m, self.top_radius_m))
+        mantle = around_axis(points, max(self.bottom_radius_m, self.top_radius_m))
         return torch.where(self._on_cap(points), points[:, :2], mantle)
 
     def _on_cap(self, points: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class Cone:
         return beside_cap < beside_mantle
 
 
-def _quadratic(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def quadratic(a: Tensor, half_b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Both roots of a s^2 + 2 half_b s + c = 0, in order where a > 0; NaN where there is none."""
     discriminant = half_b * half_b - a * c
     root = torch.sqrt(discriminant.abs()).masked_fill_(discriminant < 0.0, torch.nan)  # sqrt is slow below zero
@@ -224,6 +224,6 @@ def _first_of(near: Tensor, far: Tensor) -> Tensor:
     return torch.where(near > NEAR, near, _first_valid(far))
 
 
-def _around_axis(points: Tensor, radius_m: float) -> Tensor:
+def around_axis(points: Tensor, radius_m: float) -> Tensor:
     """Arc length around z at ``radius_m`` and height, (m, 2) metres, of ``points`` (m, 3)."""
     return torch.stack((torch.atan2(points[:, 1], points[:, 0]) * radius_m, points[:, 2]), dim=1)

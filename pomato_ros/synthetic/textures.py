@@ -7,6 +7,7 @@ fades to its mean, which keeps far surfaces free of aliasing.
 
 import colorsys
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +49,7 @@ class Checker:
     def colour(self, points: Tensor, uv: Tensor, footprint: Tensor) -> Tensor:
         """See :class:`Texture`."""
         square = _square_wave(uv / (2.0 * self.cell_m), footprint[:, None] / (2.0 * self.cell_m))
-        return _mix(self.rgb, 0.5 + 0.5 * square[:, 0] * square[:, 1])
+        return mix(self.rgb, 0.5 + 0.5 * square[:, 0] * square[:, 1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,7 @@ class Stripes:
     def colour(self, points: Tensor, uv: Tensor, footprint: Tensor) -> Tensor:
         """See :class:`Texture`."""
         along = uv[:, 0] * math.cos(self.angle_rad) + uv[:, 1] * math.sin(self.angle_rad)
-        return _mix(self.rgb, 0.5 + 0.5 * _square_wave(along / self.period_m, footprint / self.period_m))
+        return mix(self.rgb, 0.5 + 0.5 * _square_wave(along / self.period_m, footprint / self.period_m))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,9 +87,9 @@ class Bricks:
         joint = torch.minimum(_edge_distance(u) * width, _edge_distance(v) * height)
         soft = torch.clamp(footprint, min=1e-4)
         inside = torch.clamp((joint - 0.5 * self.mortar * height) / soft + 0.5, 0.0, 1.0)
-        tone = _lookup(self.table, torch.stack((column, row), dim=1))
-        fade = _fade(footprint / height)
-        brick = self.rgb[0] * (1.0 + self.spread * fade * (tone - 0.5))[:, None]
+        tone = lookup(self.table, torch.stack((column, row), dim=1))
+        seen = fade(footprint / height)
+        brick = self.rgb[0] * (1.0 + self.spread * seen * (tone - 0.5))[:, None]
         return torch.lerp(self.rgb[1].expand_as(brick), brick, inside[:, None])
 
 
@@ -105,8 +106,8 @@ class Noise:
 
     def colour(self, points: Tensor, uv: Tensor, footprint: Tensor) -> Tensor:
         """See :class:`Texture`."""
-        value = _fractal(points * self.stretch / self.scale_m, footprint / self.scale_m, self.octaves, self.table)
-        return _ramp(self.rgb, torch.clamp(0.5 + self.sharpness * value, 0.0, 1.0))
+        value = fractal(points * self.stretch / self.scale_m, footprint / self.scale_m, self.octaves, self.table)
+        return ramp(self.rgb, torch.clamp(0.5 + self.sharpness * value, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +123,8 @@ class Waves:
         """See :class:`Texture`."""
         lengths = 2.0 * math.pi / self.wave_vectors.norm(dim=1)
         waves = torch.sin(torch.addmm(self.phases, points, self.wave_vectors.T))
-        value = (waves * _fade(footprint[:, None] / lengths)).sum(1) / math.sqrt(len(self.phases))
-        return _ramp(self.rgb, torch.clamp(0.5 + self.sharpness * value, 0.0, 1.0))
+        value = (waves * fade(footprint[:, None] / lengths)).sum(1) / math.sqrt(len(self.phases))
+        return ramp(self.rgb, torch.clamp(0.5 + self.sharpness * value, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +139,7 @@ class Weathered:
 
     def colour(self, points: Tensor, uv: Tensor, footprint: Tensor) -> Tensor:
         """See :class:`Texture`."""
-        value = _fractal(points / self.scale_m, footprint / self.scale_m, self.octaves, self.table)
+        value = fractal(points / self.scale_m, footprint / self.scale_m, self.octaves, self.table)
         tinted = self.base.colour(points, uv, footprint) * (1.0 + self.strength * value)[:, None]
         return tinted.clamp_(0.0, 1.0)
 
@@ -208,23 +209,32 @@ def _draw_waves(draw: Draw, scale_m: float) -> Texture:
     return Waves(draw_colours(draw, 3), vectors, draw.values(count) * 2.0 * math.pi, draw.uniform((0.3, 1.5)))
 
 
+PLAIN_KINDS: dict[str, Callable[[Draw, float], Texture]] = {
+    "checker": _draw_checker,
+    "stripes": _draw_stripes,
+    "bricks": _draw_bricks,
+    "noise": _draw_noise,
+    "waves": _draw_waves,
+}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Patterns
 
 
-def _mix(rgb: Tensor, weight: Tensor) -> Tensor:
+def mix(rgb: Tensor, weight: Tensor) -> Tensor:
     """Blend rgb[0] to rgb[1] by ``weight`` (m,) in [0, 1]."""
     return torch.lerp(rgb[0], rgb[1], weight[:, None])
 
 
-def _ramp(rgb: Tensor, value: Tensor) -> Tensor:
+def ramp(rgb: Tensor, value: Tensor) -> Tensor:
     """Colours rgb (3, 3) at 0, 1/2 and 1, linear between, for ``value`` (m,) in [0, 1]."""
     low = torch.clamp(2.0 * value, max=1.0)[:, None]
     high = torch.clamp(2.0 * value - 1.0, min=0.0)[:, None]
     return rgb[0] + low * (rgb[1] - rgb[0]) + high * (rgb[2] - rgb[1])
 
 
-def _fade(cycles: Tensor) -> Tensor:
+def fade(cycles: Tensor) -> Tensor:
     """Weight of a detail that completes ``cycles`` periods within a pixel: 1 when coarse, 0 from half a period on."""
     return torch.clamp(1.5 - 3.0 * cycles, 0.0, 1.0)
 
@@ -233,7 +243,7 @@ def _square_wave(phase: Tensor, footprint: Tensor) -> Tensor:
     """Square wave of period 1 between -1 and 1, its edges as soft as ``footprint`` (periods), fading when finer."""
     distance = 0.25 - (phase - torch.floor(phase) - 0.5).abs()
     soft = torch.clamp(footprint, min=1e-4)
-    return torch.clamp(2.0 * distance / soft, -1.0, 1.0) * _fade(0.5 * footprint)
+    return torch.clamp(2.0 * distance / soft, -1.0, 1.0) * fade(0.5 * footprint)
 
 
 def _edge_distance(value: Tensor) -> Tensor:
@@ -241,7 +251,7 @@ def _edge_distance(value: Tensor) -> Tensor:
     return 0.5 - (value - torch.floor(value) - 0.5).abs()
 
 
-def _lookup(table: Tensor, cell: Tensor) -> Tensor:
+def lookup(table: Tensor, cell: Tensor) -> Tensor:
     """Random value (m,) in [0, 1) of each lattice ``cell`` (m, d)."""
     index = cell.to(torch.int32)
     key = index[:, 0] * HASH[0]
@@ -250,13 +260,13 @@ def _lookup(table: Tensor, cell: Tensor) -> Tensor:
     return table[((key >> 7) ^ key) & (TABLE_SIZE - 1)]
 
 
-def _fractal(points: Tensor, footprint: Tensor, octaves: int, table: Tensor) -> Tensor:
+def fractal(points: Tensor, footprint: Tensor, octaves: int, table: Tensor) -> Tensor:
     """Noise (m,) about zero, mostly within 0.7; ``points`` (m, 3) and ``footprint`` (m,) in units of a cell."""
     total = torch.zeros_like(footprint)
     for octave in range(octaves):
         frequency = 2.0**octave
         value = _value_noise(points * frequency + 17.3 * octave, table)
-        total += _fade(0.5 * footprint * frequency) * (value - 0.5) * 0.6**octave
+        total += fade(0.5 * footprint * frequency) * (value - 0.5) * 0.6**octave
     return total
 
 

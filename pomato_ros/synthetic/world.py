@@ -1,7 +1,6 @@
-"""Draws a scene from a seed and renders it: the distribution of worlds the network learns from."""
+"""Draws a scene from a seed and renders it."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,67 +8,43 @@ from torch import Tensor
 from pomato_ros.synthetic.camera_path import KINDS as CAMERA_KINDS
 from pomato_ros.synthetic.camera_path import Handling, draw_camera_path
 from pomato_ros.synthetic.clip import Clip
-from pomato_ros.synthetic.draw import Draw, Range
+from pomato_ros.synthetic.draw import Draw
 from pomato_ros.synthetic.enclosure import Enclosure, draw_light, draw_open_ground, draw_room
-from pomato_ros.synthetic.models import draw_model, draw_textures
-from pomato_ros.synthetic.motion import draw_path
-from pomato_ros.synthetic.poses import pose
-from pomato_ros.synthetic.renderer import render
-from pomato_ros.synthetic.scene import Part, Scene, Sensor, centred_intrinsics
-from pomato_ros.synthetic.stage import Placed, Stage, cut, draw_orientation
+from pomato_ros.synthetic.placing import object_parts, place_all, rigid_pieces
+from pomato_ros.synthetic.renderer import instances, render
+from pomato_ros.synthetic.scene import Blur, Lamp, Scene, Sensor, centred_intrinsics
+from pomato_ros.synthetic.stage import Placed, Stage, lifted
+from pomato_ros.synthetic.street import Street, camera_space, draw_street, furnish
+from pomato_ros.synthetic.world_config import (
+    DRIVING_WORLD,
+    LOOKS_WORLD,
+    MAJORITY_WORLD,
+    RICH_WORLD,
+    TRAIN_WORLD,
+    WORLDS,
+    WorldConfig,
+)
 
-PLACEMENT_TRIES = 14  # draws of a place before an object is left out
-POLITE_TRIES = 9  # of these, how many also refuse to cut into another object or, for a mover, to start hidden
+__all__ = [
+    "DRIVING_WORLD",
+    "LOOKS_WORLD",
+    "MAJORITY_WORLD",
+    "RICH_WORLD",
+    "TRAIN_WORLD",
+    "WORLDS",
+    "WorldConfig",
+    "draw_scene",
+    "moving_share",
+    "render_clip",
+]
+
 CAMERA_WALL_M = 0.25  # the camera stays this far from floor, walls and ceiling
-
-
-@dataclass(frozen=True, slots=True)
-class WorldConfig:
-    """Ranges that scenes are drawn from; pairs are (smallest, largest)."""
-
-    # surroundings
-    open_ground_probability: float = 0.2  # else a closed room
-    room_size_m: Range = (3.0, 9.0)  # each side
-    room_height_m: Range = (2.3, 4.0)
-    shell_radius_m: Range = (8.0, 20.0)  # far end of open ground, log-uniform
-    # objects at rest
-    static_objects: tuple[int, int] = (3, 9)  # how many
-    static_size_m: Range = (0.12, 0.9)  # larger half extent, log-uniform
-    static_size_limit: float = 0.4  # of the half extent, share of the distance to the camera
-    floating_probability: float = 0.2  # objects in mid-air, turned anyhow
-    # movers
-    mover_probability: float = 0.8  # that a clip has any
-    movers: tuple[int, int] = (1, 3)  # how many then
-    mover_image_share: Range = (0.015, 0.7)  # of the image that a mover about fills, log-uniform
-    mover_size_m: Range = (0.1, 1.3)  # limits of the larger half extent
-    mover_speed_m_s: Range = (0.25, 2.0)  # log-uniform
-    mover_spin_deg_s: Range = (15.0, 180.0)  # log-uniform
-    # looks
-    room_texture_m: Range = (0.12, 1.6)  # scale of patterns, log-uniform
-    object_texture: Range = (0.12, 0.9)  # scale of patterns, share of the object's radius
-    plain_probability: float = 0.12  # surfaces of a single colour
-    ambient: Range = (0.3, 0.65)  # share of light from all around
-    shadow_probability: float = 0.5
-    exposure: Range = (0.75, 1.35)  # gain, log-uniform
-    exposure_drift: float = 0.08  # most that the gain changes over a clip
-    noise_std: Range = (0.0, 4.0)  # of the 8-bit value
-    # camera
-    fov_deg: Range = (40.0, 85.0)  # horizontal
-    frame_interval_s: Range = (0.033, 0.165)  # log-uniform
-    camera_kinds: tuple[float, ...] = (3.0, 3.0, 1.5, 3.0, 0.7)  # odds of dolly, orbit, pan, wander, stand
-    camera_height_m: Range = (0.5, 1.9)
-    camera_pitch_deg: Range = (-8.0, 30.0)  # downwards; on open ground at least OPEN_PITCH_DEG
-    camera_speed_m_s: Range = (0.15, 0.7)  # log-uniform
-    camera_turn_deg_s: Range = (6.0, 40.0)  # log-uniform
-    shake_m: Range = (0.002, 0.012)  # log-uniform
-    shake_deg: Range = (0.1, 0.9)  # log-uniform
-    roll_deg: Range = (-6.0, 6.0)
-    # difficulty
-    motion_scale: float = 1.0  # factor on every speed, of camera and movers: below 1 makes an easier world
-
-
-TRAIN_WORLD = WorldConfig()
 OPEN_PITCH_DEG = 10.0  # keeps most of an open scene's image off the sky
+DRIVE_PITCH_DEG = (-2.0, 10.0)
+STREET_YAW_DEG = (-8.0, 8.0)  # off the street's direction
+SCENE_TRIES = 24  # draws of a scene in which enough moves; then the one with the most is taken
+SURVEY_WIDTH_PX = 24  # of the small picture that tells how much moves
+LAMP_SPEED_M_S = (0.0, 3.0)
 
 
 def render_clip(seed: int, config: WorldConfig, frames: int, size_wh: tuple[int, int], supersample: int = 1) -> Clip:
@@ -93,26 +68,80 @@ def draw_scene(seed: int, config: WorldConfig, frames: int, size_wh: tuple[int, 
     """
     if frames < 1:
         raise ValueError(f"a clip needs at least 1 frame, got {frames}")
-    draw = Draw(seed)
+    scene = _draw_scene(Draw(seed), config, frames, size_wh)
+    if config.moving_share_least <= 0.0 or frames == 1:
+        return scene
+    most = moving_share(scene)
+    for attempt in range(1, SCENE_TRIES):
+        if most >= config.moving_share_least:
+            break
+        other = _draw_scene(Draw((seed + attempt * 0x9E3779B97F4A7C15) % (1 << 63)), config, frames, size_wh)
+        share = moving_share(other)
+        if share > most:
+            scene, most = other, share
+    return scene
+
+
+def moving_share(scene: Scene) -> float:
+    """Share of the image that moves to a neighbouring frame, mean over ``scene``'s first, middle and last frame."""
+    last = len(scene.stamps_ns) - 1
+    chosen = sorted({0, last // 2, last})
+    width, height = scene.intrinsics.width_px, scene.intrinsics.height_px
+    fov_deg = math.degrees(2.0 * math.atan(0.5 * width / scene.intrinsics.fx_px))
+    seen = instances(
+        scene.at(chosen), centred_intrinsics(fov_deg, (SURVEY_WIDTH_PX, SURVEY_WIDTH_PX * height // width))
+    )
+    shares = []
+    for row, frame in enumerate(chosen):
+        neighbours = [other for other in (frame - 1, frame + 1) if 0 <= other <= last]
+        poses = scene.world_from_object
+        moved = torch.stack([(poses[frame] != poses[other]).flatten(1).any(1) for other in neighbours]).any(0)
+        shares.append(float(moved[seen[row].long()].double().mean()))
+    return sum(shares) / len(shares)
+
+
+def _draw_scene(draw: Draw, config: WorldConfig, frames: int, size_wh: tuple[int, int]) -> Scene:
+    """One scene from the sequence of ``draw``."""
     fov_deg = draw.uniform(config.fov_deg)
-    stamps_ns = _stamps(draw.log_uniform(config.frame_interval_s), frames)
+    interval_s = draw.log_uniform(config.frame_interval_s)
+    stamps_ns = _stamps(interval_s, frames)
     times_s = config.motion_scale * 1e-9 * torch.tensor(stamps_ns, dtype=torch.float64)
     times_s = times_s - times_s.mean()
-    enclosure = _draw_enclosure(draw, config)
-    world_from_camera = _draw_camera(draw, config, enclosure, times_s)
+    offsets_s = config.motion_scale * _shutter_offsets(draw, config, interval_s)
+    looks = len(offsets_s)  # poses per frame
+    times_s = (times_s[:, None] + offsets_s).flatten()
+    street = (
+        draw_street(draw, config)
+        if config.street_probability > 0.0 and draw.chance(config.street_probability)
+        else None
+    )
+    enclosure = _draw_enclosure(draw, config) if street is None else street.enclosure
+    if street is None:
+        world_from_camera = _draw_camera(draw, config, enclosure, times_s)
+    else:
+        world_from_camera = _draw_driver(draw, config, street, times_s)
     light = draw_light(draw, enclosure, config.ambient, config.shadow_probability)
     half_width = math.tan(math.radians(0.5 * fov_deg))
     stage = Stage(enclosure, world_from_camera, (half_width, half_width * size_wh[1] / size_wh[0]))
-    placed = _place_all(draw, config, stage, times_s)
-    background = torch.eye(4, dtype=torch.float64).expand(frames, 4, 4)
+    if street is None:
+        placed = place_all(draw, config, stage, times_s)
+    else:
+        placed = furnish(draw, config, street, stage, times_s)
+    world_from_object = _object_table(placed, len(times_s))
+    own = slice(looks // 2, None, looks)  # the pose of each frame's stamp among its poses
     return Scene(
-        parts=(*enclosure.parts, *_object_parts(draw, config, placed)),
-        world_from_object=torch.stack([background, *(item.world_from_object for item in placed)], dim=1),
-        world_from_camera=world_from_camera,
+        parts=(*enclosure.parts, *object_parts(draw, config, placed)),
+        world_from_object=world_from_object[own],
+        world_from_camera=world_from_camera[own],
         intrinsics=centred_intrinsics(fov_deg, size_wh),
         light=light,
         sensor=_draw_sensor(draw, config, frames),
         stamps_ns=tuple(stamps_ns),
+        lamps=_draw_lamps(draw, config, enclosure, times_s[own]),
+        blur=None
+        if looks == 1
+        else Blur(world_from_object.unflatten(0, (frames, looks)), world_from_camera.unflatten(0, (frames, looks))),
+        only_what_meets=config.only_what_meets,
     )
 
 
@@ -122,11 +151,36 @@ def _stamps(interval_s: float, frames: int) -> list[int]:
     return [index * interval_ns for index in range(frames)]
 
 
+def _shutter_offsets(draw: Draw, config: WorldConfig, interval_s: float) -> Tensor:
+    """Times (k,) relative to a stamp at which a frame is looked at, in seconds; the middle one is zero."""
+    if config.blur_probability <= 0.0 or not draw.chance(config.blur_probability):
+        return torch.zeros(1, dtype=torch.float64)
+    looks = config.blur_samples + 1 - config.blur_samples % 2
+    offsets = torch.linspace(-0.5, 0.5, looks, dtype=torch.float64) * draw.uniform(config.shutter) * interval_s
+    offsets[looks // 2] = 0.0
+    return offsets
+
+
 def _draw_enclosure(draw: Draw, config: WorldConfig) -> Enclosure:
     """A room or open ground."""
     if draw.chance(config.open_ground_probability):
-        return draw_open_ground(draw, config.shell_radius_m, config.room_texture_m)
-    return draw_room(draw, config.room_size_m, config.room_height_m, config.room_texture_m, config.plain_probability)
+        relief = config.relief_probability, config.relief_m
+        return draw_open_ground(
+            draw,
+            config.shell_radius_m,
+            config.room_texture_m,
+            config.textures,
+            config.outdoor_half_size_m,
+            relief,
+        )
+    return draw_room(
+        draw,
+        config.room_size_m,
+        config.room_height_m,
+        config.room_texture_m,
+        config.plain_probability,
+        config.textures,
+    )
 
 
 def _draw_camera(draw: Draw, config: WorldConfig, enclosure: Enclosure, times_s: Tensor) -> Tensor:
@@ -139,92 +193,74 @@ def _draw_camera(draw: Draw, config: WorldConfig, enclosure: Enclosure, times_s:
     yaw = inwards + math.radians(draw.uniform((-50.0, 50.0)))
     pitch = math.radians(draw.uniform(config.camera_pitch_deg if enclosure.indoor else (OPEN_PITCH_DEG, 32.0)))
     distance = draw.uniform((1.5, 4.0))
+    speed = draw.log_uniform(config.camera_speed_m_s)
+    turn, shake = draw.log_uniform(config.camera_turn_deg_s), draw.log_uniform(config.shake_m)
+    shake_deg, roll = draw.log_uniform(config.shake_deg), draw.uniform(config.roll_deg)
+    kind = list(CAMERA_KINDS)[draw.weighted(config.camera_kinds)]
+    if kind in ("drive", "drone"):
+        room = float((high - low)[:2].amin())
+        speed = min(draw.log_uniform(config.fast_speed_m_s), 0.8 * room)
+    if kind == "drive":
+        pitch = math.radians(draw.uniform(DRIVE_PITCH_DEG))
+    if kind == "drone":
+        start[2] = min(draw.uniform(config.drone_height_m), float(high[2]))
+        distance = draw.uniform((1.5, 4.0)) * max(1.0, 0.5 * float(start[2]))
     gaze = torch.tensor([math.cos(yaw), math.sin(yaw), -math.tan(pitch)], dtype=torch.float64)
+    handling = Handling(speed, turn, shake, shake_deg, roll)
+    path = draw_camera_path(draw, kind, handling, times_s, start, start + distance * gaze, low, high)
+    return lifted(path, enclosure.relief)
+
+
+def _draw_driver(draw: Draw, config: WorldConfig, street: Street, times_s: Tensor) -> Tensor:
+    """``world_from_camera`` (t, 4, 4) of a car in its lane, or of somebody who stands or walks at the road."""
+    low, high = camera_space(street)
+    start = torch.tensor([0.0, 0.5 * street.road_m * street.side, draw.uniform((1.1, 2.0))], dtype=torch.float64)
+    yaw = math.radians(draw.uniform(STREET_YAW_DEG))
+    gaze = torch.tensor([math.cos(yaw), math.sin(yaw), -math.tan(math.radians(draw.uniform((-1.0, 8.0))))])
+    kind = "drive" if draw.chance(0.8) else draw.choice(("stand", "pan", "dolly"))
     handling = Handling(
-        speed_m_s=draw.log_uniform(config.camera_speed_m_s),
+        speed_m_s=draw.log_uniform(config.fast_speed_m_s if kind == "drive" else config.camera_speed_m_s),
         turn_deg_s=draw.log_uniform(config.camera_turn_deg_s),
         shake_m=draw.log_uniform(config.shake_m),
         shake_deg=draw.log_uniform(config.shake_deg),
         roll_deg=draw.uniform(config.roll_deg),
     )
-    kind = list(CAMERA_KINDS)[draw.weighted(config.camera_kinds)]
-    return draw_camera_path(draw, kind, handling, times_s, start, start + distance * gaze, low, high)
+    start[0] = 0.5 * handling.speed_m_s * float(times_s[-1] - times_s[0]) if kind == "drive" else 2.0
+    start[0] = min(float(start[0]), 0.45 * street.end_m)
+    return draw_camera_path(draw, kind, handling, times_s, start, start + 10.0 * gaze.double(), low, high)
 
 
-def _place_all(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor) -> list[Placed]:
-    """All objects of a scene, those at rest first."""
-    placed: list[Placed] = []
-    for _ in range(draw.integer(config.static_objects)):
-        _place_static(draw, config, stage, placed)
-    if draw.chance(config.mover_probability):
-        for _ in range(draw.integer(config.movers)):
-            _place_mover(draw, config, stage, times_s, placed)
-    return placed
-
-
-def _place_static(draw: Draw, config: WorldConfig, stage: Stage, placed: list[Placed]) -> None:
-    """Append an object at rest in view of some frame, or give up after a number of tries."""
-    for attempt in range(PLACEMENT_TRIES):
-        frame = draw.integer((0, len(stage.world_from_camera) - 1))
-        item = _draw_static(draw, config, stage, frame)
-        rude = attempt >= POLITE_TRIES
-        if stage.clear_of_camera(item) and (rude or not any(cut(item, other) for other in placed)):
-            placed.append(item)
-            return
-
-
-def _place_mover(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, placed: list[Placed]) -> None:
-    """Append a mover that passes through the view at some frame of the middle half, or give up after some tries."""
-    frames = len(times_s)
-    for attempt in range(PLACEMENT_TRIES):
-        frame = draw.integer((frames // 4, max(3 * frames // 4 - 1, frames // 4)))
-        item = _draw_mover(draw, config, stage, times_s, frame)
-        rude = attempt >= POLITE_TRIES
-        blocked = any(cut(item, other) or stage.hides(other, item, frame) for other in placed)
-        if stage.clear_of_camera(item) and (rude or not blocked):
-            placed.append(item)
-            return
-
-
-def _draw_static(draw: Draw, config: WorldConfig, stage: Stage, frame: int) -> Placed:
-    """An object at rest, somewhere in view at ``frame``."""
-    position, distance = stage.point_in_view(draw, frame)
-    size = min(draw.log_uniform(config.static_size_m), config.static_size_limit * distance)
-    model = draw_model(draw, max(size, config.static_size_m[0]))
-    floating = draw.chance(config.floating_probability)
-    low, high = stage.space(model, floating)
-    world_from_object = pose(draw_orientation(draw, floating), torch.minimum(torch.maximum(position, low), high))
-    return Placed(model, world_from_object.expand(len(stage.world_from_camera), 4, 4))
-
-
-def _draw_mover(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, frame: int) -> Placed:
-    """An object on a path that passes through the view at ``frame``."""
-    anchor, distance = stage.point_in_view(draw, frame)
-    size = stage.size_for_share(draw.log_uniform(config.mover_image_share), distance)
-    model = draw_model(draw, min(max(size, config.mover_size_m[0]), config.mover_size_m[1]))
-    floating = draw.chance(config.floating_probability)
-    path = draw_path(draw, config.mover_speed_m_s, config.mover_spin_deg_s, floating)
-    low, high = stage.space(model, floating)
-    anchor = torch.minimum(torch.maximum(anchor, low), high)
-    if path.kind == "bounce":
-        high[2] = torch.maximum(low[2], stage.enclosure.high[2] - model.radius_m)
-    return Placed(model, path.poses(anchor, draw_orientation(draw, floating), times_s - times_s[frame], low, high))
-
-
-def _object_parts(draw: Draw, config: WorldConfig, placed: list[Placed]) -> list[Part]:
-    """Parts of all objects, in the order of the object table, which starts at 1."""
-    parts: list[Part] = []
-    for instance, item in enumerate(placed, start=1):
-        textures = draw_textures(draw, item.model, config.object_texture, config.plain_probability)
-        parts.extend(item.model.parts(instance, textures))
-    return parts
+def _object_table(placed: list[Placed], poses: int) -> Tensor:
+    """``world_from_object`` (t, n, 4, 4) of the background and all rigid pieces."""
+    background = torch.eye(4, dtype=torch.float64).expand(poses, 4, 4)
+    return torch.stack([background, *(item.world_from_object for item in rigid_pieces(placed))], dim=1)
 
 
 def _draw_sensor(draw: Draw, config: WorldConfig, frames: int) -> Sensor:
-    """Exposure and noise."""
+    """Exposure, noise, loss of light in the corners, compression."""
     drift = torch.linspace(-0.5, 0.5, frames) * draw.uniform((-config.exposure_drift, config.exposure_drift))
-    return Sensor(
-        exposure=draw.log_uniform(config.exposure) * (1.0 + drift),
-        noise_std=draw.uniform(config.noise_std),
-        noise_seed=draw.integer((0, 2**31 - 1)),
-    )
+    exposure = draw.log_uniform(config.exposure) * (1.0 + drift)
+    noise_std, noise_seed = draw.uniform(config.noise_std), draw.integer((0, 2**31 - 1))
+    if config.exposure_step_probability > 0.0 and draw.chance(config.exposure_step_probability):
+        exposure[draw.integer((0, frames - 1)) :] *= draw.log_uniform(config.exposure_step)
+    vignette = 0.0 if config.vignette is None else draw.uniform(config.vignette)
+    jpeg = config.jpeg_probability > 0.0 and draw.chance(config.jpeg_probability)
+    return Sensor(exposure, noise_std, noise_seed, vignette, draw.integer(config.jpeg_quality) if jpeg else None)
+
+
+def _draw_lamps(draw: Draw, config: WorldConfig, enclosure: Enclosure, times_s: Tensor) -> tuple[Lamp, ...]:
+    """Point lights that go straight on through the enclosure, and rest at its walls."""
+    if config.lamps[1] == 0:
+        return ()
+    lamps = []
+    for _ in range(draw.integer(config.lamps)):
+        size = enclosure.high - enclosure.low
+        start = enclosure.low + draw.vector(((0.1, 0.9), (0.1, 0.9), (0.2, 0.8))) * size
+        velocity = draw.direction() * draw.uniform(LAMP_SPEED_M_S)
+        margin = 0.05 * size
+        way = start + times_s[:, None] * velocity
+        way = torch.minimum(torch.maximum(way, enclosure.low + margin), enclosure.high - margin)
+        rgb = torch.tensor([1.0, draw.uniform((0.5, 1.0)), draw.uniform((0.2, 1.0))]) * draw.uniform((0.3, 1.2))
+        reach = draw.uniform((0.2, 0.6)) * float(size[:2].amin())
+        lamps.append(Lamp(way, rgb, reach, draw.chance(config.shadow_probability)))
+    return tuple(lamps)

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pomato_ros.model.checkpoint import load_checkpoint
-from pomato_ros.training.config import TrainConfig
-from pomato_ros.training.train import RunOptions, train
+from pomato_ros.training.config import RunOptions, TrainConfig
+from pomato_ros.training.train import train
 
 
 def launch(config: TrainConfig, options: RunOptions, start: Path | None, processes: int) -> None:
@@ -28,7 +28,8 @@ def launch(config: TrainConfig, options: RunOptions, start: Path | None, process
     if "TORCHELASTIC_RUN_ID" in os.environ:
         run_process(config, options, start)
     elif processes == 1:
-        torch.set_num_threads(max(1, os.cpu_count() or 1))
+        if "OMP_NUM_THREADS" not in os.environ:  # else torch has read what the caller wants
+            torch.set_num_threads(max(1, os.cpu_count() or 1))
         run(config, options, start)
     else:
         # gloo looks up this machine's name otherwise, which need not resolve
@@ -44,6 +45,17 @@ def launch(config: TrainConfig, options: RunOptions, start: Path | None, process
             max_restarts=0,
         )
         elastic_launch(settings, run_process)(config, options, start)
+
+
+def count_workers(config: TrainConfig, device: torch.device, processes: int) -> int:
+    """Processes that draw batches for each of ``processes``: one beside a CPU's, as many as there are cores for a GPU.
+
+    They share no scene with one another where their number divides the recipe's lanes.
+    """
+    if device.type == "cpu":
+        return 1
+    cores = max(1, (os.cpu_count() or 1) // processes)
+    return max(count for count in range(1, min(cores, config.lanes) + 1) if config.lanes % count == 0)
 
 
 def run_process(config: TrainConfig, options: RunOptions, start: Path | None) -> None:

@@ -1,95 +1,34 @@
 """Training windows with their truth: drawn from a step's number alone, whatever worker draws them."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pomato_ros.datasets.mixture import PAPER_FAR_M, RecordedFrames
+from pomato_ros.datasets.recording import RecordedClip
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.renderer import render
 from pomato_ros.synthetic.world import draw_scene
-from pomato_ros.training.config import Stage, TrainConfig
+from pomato_ros.training.config import WORLD, Stage, Task, TrainConfig
+from pomato_ros.training.pairing import Pairing, pair_for_task, pair_with_key
+from pomato_ros.training.targets import Targets, mirrored, pair_targets, stack_targets, thinned
 
 FIRST_FRAME_KEY_SHARE = 0.75  # of windows; the others' key is their last frame
 
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Truth of P pairs (view 1, view 2), metres; names as in :class:`pomato_ros.structures.PairPrediction`."""
-
-    points_1: Tensor  # (p, h, w, 3)
-    points_2: Tensor  # (p, h, w, 3)
-    points_match: Tensor  # (p, h, w, 3)
-    moving: Tensor  # (p, h, w) bool: pixels of view 2 whose point moved between the two times
-    patch_matches: Tensor  # (p, gh, gw, gh, gw): share of each patch of view 2 that is seen in each patch of view 1
-
-    def to(self, device: torch.device) -> "Targets":
-        """The same on another device."""
-        return Targets(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
+Window = tuple[Tensor, list[list[Targets]]]  # images (t, 3, h, w), and for every order the truth of its pairs
 
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """Windows of one size. Rows of the targets: all windows' paired frames from the key, then all to the key."""
+    """Windows of one size. Rows of the targets: all windows' pairs, then with both orders all of them reversed."""
 
     images: Tensor  # (b, t, 3, h, w) float in [-1, 1]
-    key: int
-    paired: tuple[int, ...]  # frames of a window that are paired with the key, p of them
-    targets: Targets  # 2 * b * p rows
-
-
-def patch_matches(clip: Clip, view_1: int, view_2: int, patch_px: int) -> Tensor:
-    """(gh, gw, gh, gw): which share of a patch of ``view_2`` is seen in which patch of ``view_1``; what is hidden, none."""
-    height, width = clip.depth_m.shape[1:]
-    rows, columns = height // patch_px, width // patch_px
-    seen = clip.visible(view_2, view_1)
-    pixels = clip.pixels_matched(view_2, view_1)[seen].round().long()
-    y, x = torch.nonzero(seen, as_tuple=True)
-    here = (y // patch_px) * columns + x // patch_px
-    there = (pixels[:, 1] // patch_px) * columns + pixels[:, 0] // patch_px
-    counts = torch.bincount(here * rows * columns + there, minlength=(rows * columns) ** 2)
-    return counts.view(rows, columns, rows, columns) / patch_px**2
-
-
-def pair_targets(clip: Clip, view_1: int, view_2: int, patch_px: int) -> Targets:
-    """Truth of one pair, without the leading axis."""
-    return Targets(
-        points_1=clip.points_camera(view_1),
-        points_2=clip.points_transferred(view_2, view_1),
-        points_match=clip.points_matched(view_2, view_1),
-        moving=clip.moving_mask(view_2, view_1),
-        patch_matches=patch_matches(clip, view_1, view_2, patch_px),
-    )
-
-
-def stack_targets(rows: list[Targets]) -> Targets:
-    """Rows to a batch."""
-    return Targets(**{item.name: torch.stack([getattr(row, item.name) for row in rows]) for item in fields(Targets)})
-
-
-def mirrored(targets: Targets) -> Targets:
-    """What a mirrored image sees (left and right exchanged)."""
-    sign = torch.tensor([-1.0, 1.0, 1.0])
-    return Targets(
-        points_1=targets.points_1.flip(-2) * sign,
-        points_2=targets.points_2.flip(-2) * sign,
-        points_match=targets.points_match.flip(-2) * sign,
-        moving=targets.moving.flip(-1),
-        patch_matches=targets.patch_matches.flip((-3, -1)),
-    )
-
-
-def thinned(targets: Targets, stride: int) -> Targets:
-    """Truth at the pixels that a head without its last upsamplings speaks of: corners stay corners."""
-    if stride == 1:
-        return targets
-    height, width = targets.moving.shape[-2:]
-    rows = torch.linspace(0, height - 1, height // stride).round().long()
-    columns = torch.linspace(0, width - 1, width // stride).round().long()
-    maps = ("points_1", "points_2", "points_match", "moving")
-    return replace(targets, **{name: getattr(targets, name)[:, rows][:, :, columns] for name in maps})
+    pairs: Pairing  # P of each window
+    targets: Targets  # b * p rows, or twice as many
 
 
 class WindowDataset(Dataset[WindowBatch]):
@@ -97,14 +36,22 @@ class WindowDataset(Dataset[WindowBatch]):
 
     A window of a step is drawn from its place in the step alone, and from a share of the clips that belongs to that
     place: processes that take places of their own render clips of their own, and together do what one would do.
+    Clips of a place are dealt to the recipe's lanes, and a step draws from those of its own lane. So W workers, which
+    take every W-th step each, share no clip either where W divides the number of lanes.
     """
 
     def __init__(self, config: TrainConfig, process: int = 0, processes: int = 1) -> None:
-        """All steps of the run ``config``, every ``processes``-th window from number ``process`` on."""
+        """All steps of the run ``config``, every ``processes``-th window from number ``process`` on.
+
+        Raises:
+            ValueError: a dataset of the mixture has no folder, or one that cannot be used.
+            OSError: a folder does not hold its dataset.
+        """
         self.config = config
         self.process = process
         self.processes = processes
         self._clips: dict[tuple[tuple[int, int, int], int], Clip] = {}
+        self._recorded = open_datasets(config)
 
     def __len__(self) -> int:
         """The number of steps."""
@@ -117,22 +64,41 @@ class WindowDataset(Dataset[WindowBatch]):
         weights = torch.tensor([shape.weight for shape in self.config.shapes])
         shape_index = int(torch.multinomial(weights, 1, generator=generator))
         frames = stage.window_frames[int(torch.randint(0, len(stage.window_frames), (), generator=generator))]
-        key = 0 if torch.rand((), generator=generator) < FIRST_FRAME_KEY_SHARE else frames - 1
+        pairs = draw_pairing(generator, stage, frames)
         windows = max(self.processes, stage.windows_of(frames))
-        paired = tuple(t for t in range(frames) if t != key or not stage.pairwise)
         seeds = torch.randint(0, 1 << 31, (windows,), generator=generator).tolist()
         first, end = self._clips_at(step, stage, shape_index)
         self._forget_before(stage, shape_index, first)
-        drawn = []
+        drawn: list[Window] = []
         for place in range(self.process, windows, self.processes):
             drawer = torch.Generator().manual_seed(seeds[place])
-            turns = [-((place - number) // windows) for number in (first, end)]  # of numbers that belong to this place
-            turn = int(torch.randint(turns[0], max(turns[0] + 1, turns[1]), (), generator=drawer))
-            clip = self._clip(stage, shape_index, place + windows * turn)
-            drawn.append(draw_window(drawer, clip, stage, frames, key, paired, self.config.network.patch_size))
-        rows = [row for window in drawn for row in window[1]] + [row for window in drawn for row in window[2]]
+            source = self._draw_source(drawer)
+            if source == WORLD:
+                turns = [-((place - number) // windows) for number in (first, end)]  # numbers that belong to this place
+                turn = draw_turn(drawer, turns[0], turns[1], self.config.lanes, step)
+                clip = self._clip(stage, shape_index, place + windows * turn)
+                picked = pick_frames(drawer, len(clip), frames, in_order=not stage.pairwise)
+                drawn.append(draw_window(drawer, clip, picked, pairs, self.config.network.patch_size))
+            else:
+                recorded = self._read(drawer, source, stage, frames, self.config.shapes[shape_index].size_wh)
+                drawn.append(draw_window(drawer, recorded, range(frames), pairs, self.config.network.patch_size))
+        rows = [row for order in range(len(pairs.orders)) for window in drawn for row in window[1][order]]
         targets = thinned(stack_targets(rows), stage.stride)
-        return WindowBatch(torch.stack([window[0] for window in drawn]), key, paired, targets)
+        return WindowBatch(torch.stack([window[0] for window in drawn]), pairs, targets)
+
+    def _draw_source(self, generator: torch.Generator) -> str:
+        """Where a window comes from."""
+        names = list(self.config.mixture)
+        weights = torch.tensor([float(self.config.mixture[name]) for name in names])
+        return names[int(torch.multinomial(weights, 1, generator=generator))]
+
+    def _read(
+        self, generator: torch.Generator, dataset: str, stage: Stage, frames: int, size_wh: tuple[int, int]
+    ) -> RecordedClip:
+        """A window's frames from a dataset, in the window's order and size."""
+        sequence, stretch = self._recorded[dataset].stretch(generator, stage.clip_frames)
+        picked = pick_frames(generator, len(stretch), frames, in_order=not stage.pairwise)
+        return sequence.read([stretch[t] for t in picked]).nearer_than(PAPER_FAR_M).fitted(size_wh)
 
     def _clips_at(self, step: int, stage: Stage, shape_index: int) -> tuple[int, int]:
         """Numbers of a shape's clips to draw from at a step, from the first to before the end; ever new ones."""
@@ -160,24 +126,54 @@ class WindowDataset(Dataset[WindowBatch]):
         return self._clips[place]
 
 
+def open_datasets(config: TrainConfig) -> dict[str, RecordedFrames]:
+    """The recorded datasets of a recipe's mixture.
+
+    Raises:
+        ValueError: one has no folder in ``config.data`` or a folder is given for none; or as :class:`RecordedFrames`.
+        OSError: as :class:`RecordedFrames`.
+    """
+    names = [name for name in config.mixture if name != WORLD]
+    missing = [name for name in names if name not in config.data]
+    if missing:
+        raise ValueError(f"the recipe draws from {', '.join(missing)}: give each one's folder with --data NAME=FOLDER")
+    unused = [name for name in config.data if name not in names]
+    if unused:
+        raise ValueError(f"the recipe does not draw from {', '.join(unused)}: say how often with --mix NAME=WEIGHT")
+    fewest = max(max(stage.window_frames) for stage in config.stages)
+    return {name: RecordedFrames(name, config.data[name], fewest) for name in names}
+
+
+def draw_pairing(generator: torch.Generator, stage: Stage, frames: int) -> Pairing:
+    """A stage's task and key, and the pairs that they ask for; where pairs stand alone, no frame with itself."""
+    key = 0 if torch.rand((), generator=generator) < FIRST_FRAME_KEY_SHARE else frames - 1
+    task = stage.tasks[int(torch.randint(0, len(stage.tasks), (), generator=generator))]
+    if stage.pairwise and task is Task.ENGINE:
+        return pair_with_key([t for t in range(frames) if t != key], key)
+    return pair_for_task(task, frames, key)
+
+
+def draw_turn(generator: torch.Generator, first: int, end: int, lanes: int, step: int) -> int:
+    """One of the numbers from ``first`` to before ``end`` that are the step's modulo ``lanes``, or of all if none is.
+
+    Where there is no number at all it is ``first``.
+    """
+    own = range(first + (step - first) % lanes, end, lanes) or range(first, max(first + 1, end))
+    return own[int(torch.randint(0, len(own), (), generator=generator))]
+
+
 def draw_window(
-    generator: torch.Generator,
-    clip: Clip,
-    stage: Stage,
-    frames: int,
-    key: int,
-    paired: tuple[int, ...],
-    patch_px: int,
-) -> tuple[Tensor, list[Targets], list[Targets]]:
-    """Images (t, 3, h, w) in [-1, 1], targets from the key, targets to the key."""
-    picked = pick_frames(generator, len(clip), frames, in_order=not stage.pairwise)
-    images = augment_colour(generator, clip.images[picked].permute(0, 3, 1, 2).float() / 127.5 - 1)
-    from_key = [pair_targets(clip, picked[t], picked[key], patch_px) for t in paired]
-    to_key = [pair_targets(clip, picked[key], picked[t], patch_px) for t in paired]
+    generator: torch.Generator, clip: Clip | RecordedClip, picked: Sequence[int], pairs: Pairing, patch_px: int
+) -> Window:
+    """A window of the frames ``picked``, recoloured and perhaps mirrored: images and the truth of its pairs."""
+    images = augment_colour(generator, clip.images[list(picked)].permute(0, 3, 1, 2).float() / 127.5 - 1)
+    truths = [
+        [pair_targets(clip, picked[a], picked[b], patch_px) for a, b in zip(order.view_1, order.view_2, strict=True)]
+        for order in pairs.orders
+    ]
     if torch.rand((), generator=generator) < 0.5:
-        images = images.flip(-1)
-        from_key, to_key = [mirrored(row) for row in from_key], [mirrored(row) for row in to_key]
-    return images, from_key, to_key
+        return images.flip(-1), [[mirrored(row) for row in order] for order in truths]
+    return images, truths
 
 
 def pick_frames(generator: torch.Generator, clip_frames: int, frames: int, in_order: bool) -> list[int]:

@@ -1,59 +1,94 @@
 """A training loop one can read: one pass over the steps of a recipe, resumable at any of them."""
 
 import dataclasses
-import json
 import logging
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
-from pomato_ros.config import NetworkConfig
-from pomato_ros.model.checkpoint import save_weights
-from pomato_ros.model.pomato import Pomato, initialise
-from pomato_ros.training.attention import watched_attention
-from pomato_ros.training.config import Stage, TrainConfig
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.training.attention import Watched, watched_attention
+from pomato_ros.training.config import RunOptions, Stage, TrainConfig
+from pomato_ros.training.journal import Advance, Journal, progress_bar
 from pomato_ros.training.losses import HeadOutput, Losses, pointmap_losses
+from pomato_ros.training.pairing import Pairing
 from pomato_ros.training.samples import WindowBatch, WindowDataset
+from pomato_ros.training.state import (
+    WEIGHTS_FILE,
+    TrainState,
+    enter_stage,
+    export,
+    fresh_state,
+    load_state,
+    save_state,
+    update_average,
+)
 from pomato_ros.training.validation import validate
 
 LOGGER = logging.getLogger(__name__)
-STATE_FILE = "state.pt"
-LOG_FILE = "log.jsonl"
-WEIGHTS_FILE = "weights.safetensors"
+STEP_MEMORY = 0.95  # what is left of the longest step after each that was shorter
+BATCHES_AHEAD = 6  # drawn before they are needed, and one a worker at least; they lie in shared memory
+UNWATCHED: Watched = ([], [])
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How a run is carried out; nothing here changes what it learns but ``seconds``, which ends it early."""
+class Deadline:
+    """Tells when a call must stop to be done in time: with another step and a last checkpoint still to come."""
 
-    folder: Path
-    device: torch.device
-    seconds: float  # wall time of this call; 0 means until the recipe is done
-    workers: int
-    checkpoint_every: int  # steps
-    validate_every: int  # steps; 0 means never
-    log_every: int  # steps
+    def __init__(self, options: RunOptions) -> None:
+        """No end where ``options.seconds`` is 0."""
+        self._end_s = options.started_s + options.seconds if options.seconds else math.inf
+        self._step_began_s = time.monotonic()
+        self._longest_step_s = 0.0
+        self.saving_s = 0.0  # what the last checkpoint took
+
+    def is_near(self) -> bool:
+        """Called after every step. The longest step so far counts, those of long ago less."""
+        now = time.monotonic()
+        self._longest_step_s = max(now - self._step_began_s, STEP_MEMORY * self._longest_step_s)
+        self._step_began_s = now
+        return now + self._longest_step_s + self.saving_s > self._end_s
 
 
-@dataclass(slots=True)
-class TrainState:
-    """Everything that resuming needs."""
+class StopSignal:
+    """Whether the run was asked to stop (SIGTERM, or Ctrl-C once); it then ends as when its time is up."""
 
-    network: Pomato
-    average: Pomato  # exponential moving average of the network's weights
-    optimiser: torch.optim.AdamW
-    step: int
+    def __init__(self) -> None:
+        """Not asked yet."""
+        self.came = False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Listen; a second signal does what it always does. Only a main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def stop(_number: int, _frame: object) -> None:
+            self.came = True
+            restore()
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            restore()
 
 
 def train(config: TrainConfig, options: RunOptions, start: Pomato | None = None) -> Path:
@@ -65,20 +100,33 @@ def train(config: TrainConfig, options: RunOptions, start: Pomato | None = None)
         start: weights to begin with instead of a fresh draw; ignored when the folder holds a run already.
     """
     options.folder.mkdir(parents=True, exist_ok=True)
+    deadline, stop, leads = Deadline(options), StopSignal(), process_number() == 0
     state = load_state(config, options) or fresh_state(config, options.device, start)
-    deadline = time.monotonic() + options.seconds if options.seconds else math.inf
-    with progress_bar(config.total_steps, state.step, shown=process_number() == 0) as advance:
-        for batch in batches(config, options, state.step):
+    steps = iter(batches(config, options, state.step))
+    journal = Journal(options.folder, state.step, options.tensorboard) if leads else None
+    with stop.awaited(), progress_bar(config.total_steps, state.step, shown=leads) as advance:
+        first_step = state.step + 1
+        for batch in steps:
             losses = train_step(config, state, batch, options.device)
             state.step += 1
-            if process_number() == 0:
-                report(config, options, state, losses, advance)
-            if agreed(time.monotonic() > deadline):
+            if journal is not None:
+                report(config, options, state, losses, journal, advance)
+                if state.step == first_step or state.step % options.checkpoint_every == 0:
+                    deadline.saving_s = save(config, options, state)
+            if agreed(stop.came or deadline.is_near()):
                 break
-    if process_number() == 0:
-        save_state(config, options, state)
-        export(config, options, state)
+    if journal is not None:
+        save(config, options, state)
+        journal.close()
     return options.folder / WEIGHTS_FILE
+
+
+def save(config: TrainConfig, options: RunOptions, state: TrainState) -> float:
+    """Write checkpoint and weights; returns the seconds it took."""
+    began_s = time.monotonic()
+    save_state(config, options, state)
+    export(config, options, state)
+    return time.monotonic() - began_s
 
 
 def process_number() -> int:
@@ -122,10 +170,11 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
         group["lr"] = learning_rate(config, stage, local) * group["learning_rate_share"]
     state.network.train()
     targets = batch.targets.to(device)
-    with torch.autocast(device.type, torch.bfloat16), attention_kernel(device), watched_attention(state.network) as seen:
-        heads = predict_heads(state.network, batch.images.to(device), batch.key, batch.paired, stage)
-    scale_group = 1 if stage.pairwise else batch.images.shape[1]
-    losses = pointmap_losses(heads, seen, targets, scale_group, config)
+    frames = 1 if stage.pairwise else batch.images.shape[1]
+    watched = watched_attention(state.network) if config.attention_weight else nullcontext(UNWATCHED)
+    with torch.autocast(device.type, torch.bfloat16), attention_kernel(device), watched as attention:
+        heads = predict_heads(state.network, batch.images.to(device), batch.pairs, stage)
+    losses = pointmap_losses(heads, attention, targets, frames, batch.pairs.both_orders, config)
     if not torch.isfinite(losses.total):
         raise FloatingPointError(f"the loss became {losses.total.item()} at step {state.step}; lower the learning rate")
     state.optimiser.zero_grad(set_to_none=True)
@@ -137,34 +186,20 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     return losses
 
 
-def predict_heads(network: Pomato, images: Tensor, key: int, paired: tuple[int, ...], stage: Stage) -> list[HeadOutput]:
-    """Heads' outputs with the rows of :class:`WindowBatch`: from the key for all windows, then to the key."""
+def predict_heads(network: Pomato, images: Tensor, pairs: Pairing, stage: Stage) -> list[HeadOutput]:
+    """Heads' outputs on windows of images (b, t, 3, h, w), with the rows of :class:`WindowBatch`."""
     grid = network.grid_of(images)
     windows = network.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-    others = windows[:, list(paired)].flatten(0, 1)
-    keys = windows[:, key : key + 1].expand(-1, len(paired), -1, -1).flatten(0, 1)
-    list_1, list_2 = network.decode(torch.cat((others, keys)), torch.cat((keys, others)), grid)
+    tokens_1, tokens_2 = (
+        torch.cat([windows[:, list(getattr(order, view))].flatten(0, 1) for order in pairs.orders])
+        for view in ("view_1", "view_2")
+    )
+    list_1, list_2 = network.decode(tokens_1, tokens_2, grid)
     heads = [(network.downstream_head1, list_1), (network.downstream_head2, list_2)]
     if stage.matching:
         heads.append((network.downstream_head3, list_2))
     frames = 0 if stage.pairwise else images.shape[1]
     return [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
-
-
-def enter_stage(config: TrainConfig, state: TrainState, number: int) -> None:
-    """What changes at a stage's first step: the matching head begins as a copy, the trunk may be frozen."""
-    stage = config.stages[number]
-    LOGGER.info("stage %d of %d: %s, %d steps", number + 1, len(config.stages), stage.name, stage.steps)
-    if stage.matching and number > 0 and not config.stages[number - 1].matching:
-        for network in (state.network, state.average):
-            network.downstream_head3.load_state_dict(network.downstream_head2.state_dict())
-    apply_freeze(state.network, stage)
-
-
-def apply_freeze(network: Pomato, stage: Stage) -> None:
-    """Only heads learn in a stage with a frozen trunk."""
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith("downstream_head") or not stage.frozen_trunk)
 
 
 def learning_rate(config: TrainConfig, stage: Stage, local_step: int) -> float:
@@ -175,14 +210,6 @@ def learning_rate(config: TrainConfig, stage: Stage, local_step: int) -> float:
     progress = (local_step - warmup) / max(1, stage.steps - warmup)
     low = config.final_learning_rate_share
     return stage.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-@torch.no_grad()
-def update_average(state: TrainState, decay: float) -> None:
-    """Move the average towards the network."""
-    averages: list[Tensor] = list(state.average.parameters())
-    values: list[Tensor] = list(state.network.parameters())
-    torch._foreach_lerp_(averages, values, 1 - decay)
 
 
 @contextmanager
@@ -203,137 +230,37 @@ def batches(config: TrainConfig, options: RunOptions, first_step: int) -> DataLo
         remaining,
         batch_size=None,
         num_workers=options.workers,
-        prefetch_factor=6 if options.workers else None,
+        prefetch_factor=max(1, BATCHES_AHEAD // options.workers) if options.workers else None,
         worker_init_fn=yield_to_network,
     )
 
 
 def yield_to_network(_worker: int) -> None:
-    """A worker renders on one core, after the network but before what else the machine may be at."""
+    """A worker renders on one core, after the network but before what else the machine may be at.
+
+    It ends with the run, not with the signals that ask the run to stop.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     os.nice(5)
 
 
-def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None) -> TrainState:
-    """Step 0."""
-    networks = []
-    for _ in range(2):
-        network = Pomato(config.network)
-        if start is None:
-            initialise(network, torch.Generator().manual_seed(config.seed))
-        else:
-            network.load_state_dict(start.state_dict())
-        networks.append(network.to(device))
-    network, average = networks
-    average.requires_grad_(False).eval()
-    return TrainState(network, average, make_optimiser(config, network), step=0)
-
-
-def make_optimiser(config: TrainConfig, network: Pomato) -> torch.optim.AdamW:
-    """AdamW as in the paper's code; vectors are not decayed, heads learn at a rate of their own."""
-    groups = []
-    for in_head, share in ((False, 1.0), (True, config.head_learning_rate_share)):
-        for is_matrix in (True, False):
-            parameters = [
-                parameter
-                for name, parameter in network.named_parameters()
-                if name.startswith("downstream_head") == in_head and (parameter.ndim > 1) == is_matrix
-            ]
-            decay = config.weight_decay if is_matrix else 0.0
-            groups.append({"params": parameters, "weight_decay": decay, "learning_rate_share": share})
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
-
-
-def save_state(config: TrainConfig, options: RunOptions, state: TrainState) -> None:
-    """Write the state so that an interrupted write never loses the previous one."""
-    target = options.folder / STATE_FILE
-    partial = target.with_suffix(".partial")
-    content = {
-        "network": state.network.state_dict(),
-        "average": state.average.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "step": state.step,
-        "config": config.network.to_json(),
-    }
-    torch.save(content, partial)
-    partial.replace(target)
-
-
-def load_state(config: TrainConfig, options: RunOptions) -> TrainState | None:
-    """The state of a run begun earlier in this folder, if any."""
-    path = options.folder / STATE_FILE
-    if not path.exists():
-        return None
-    content = torch.load(path, map_location=options.device, weights_only=True)
-    if NetworkConfig.from_json(content["config"]) != config.network:
-        raise ValueError(f"{path} belongs to another network; choose another --out folder")
-    state = fresh_state(config, options.device, None)
-    state.network.load_state_dict(content["network"])
-    state.average.load_state_dict(content["average"])
-    state.optimiser.load_state_dict(content["optimiser"])
-    state.step = int(content["step"])
-    if state.step < config.total_steps:
-        apply_freeze(state.network, config.stage_at(state.step))
-    LOGGER.info("resuming %s at step %d of %d", path, state.step, config.total_steps)
-    return state
-
-
-def export(config: TrainConfig, options: RunOptions, state: TrainState) -> Path:
-    """Averaged weights in the format that the engine loads."""
-    path = options.folder / WEIGHTS_FILE
-    long_side_px = max(config.shapes[0].size_wh)
-    save_weights(path, state.average, long_side_px, {"steps": str(state.step), "seed": str(config.seed)})
-    return path
-
-
-def report(config: TrainConfig, options: RunOptions, state: TrainState, losses: Losses, advance: "Advance") -> None:
-    """Bar, log lines, checkpoints and validation, each when it is due."""
+def report(
+    config: TrainConfig, options: RunOptions, state: TrainState, losses: Losses, journal: Journal, advance: Advance
+) -> None:
+    """Bar, log lines and validation, each when it is due."""
     step = state.step
-    stage = config.stage_at(min(step, config.total_steps - 1))
+    stage = config.stage_at(step - 1)
+    advance(step)
     if step % options.log_every == 0:
         values = {item.name: round(getattr(losses, item.name).item(), 5) for item in dataclasses.fields(losses)}
-        append_log(options, {"step": step, "stage": stage.name, "time": round(time.time()), **values})
+        journal.write(step, stage.name, values)
         advance(
             step, f"{stage.name}  error {values['error_1']:.3f} {values['error_2']:.3f} {values['error_match']:.3f}"
         )
-    if step % options.checkpoint_every == 0:
-        save_state(config, options, state)
-        export(config, options, state)
     if options.validate_every and step % options.validate_every == 0:
         with attention_kernel(options.device):
             scores = validate(state.average, config, stage, options.device)
-        append_log(options, {"step": step, "stage": stage.name, "time": round(time.time()), "validation": scores})
+        journal.write(step, stage.name, scores, "validation")
         LOGGER.info("step %d: %s", step, "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-
-
-def append_log(options: RunOptions, entry: dict[str, object]) -> None:
-    """One JSON object a line."""
-    with (options.folder / LOG_FILE).open("a") as stream:
-        stream.write(json.dumps(entry) + "\n")
-
-
-class Advance:
-    """Moves the progress bar."""
-
-    def __init__(self, progress: Progress, total: int, step: int) -> None:
-        """A bar of ``total`` steps that stands at ``step``."""
-        self._progress = progress
-        self._task = progress.add_task("training", total=total, completed=step, status="")
-
-    def __call__(self, step: int, status: str) -> None:
-        """Show ``step`` and a few words."""
-        self._progress.update(self._task, completed=step, status=status)
-
-
-@contextmanager
-def progress_bar(total: int, step: int, shown: bool = True) -> Iterator[Advance]:
-    """A bar with elapsed and remaining time."""
-    columns = (
-        TextColumn("{task.description} {task.completed}/{task.total}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
-    )
-    with Progress(*columns, disable=not shown) as progress:
-        yield Advance(progress, total, step)

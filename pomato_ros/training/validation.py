@@ -1,5 +1,7 @@
 """A quick look during training at held-out scenes; `pomato evaluate` is the full one."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from pomato_ros.model.wiring import predict_window
 from pomato_ros.scene.motion_mask import motion_mask
 from pomato_ros.structures import WindowPrediction
 from pomato_ros.synthetic.clip import Clip
-from pomato_ros.synthetic.world import render_clip
+from pomato_ros.synthetic.world import WorldConfig, render_clip
 from pomato_ros.training.config import HELD_OUT_SEED, Stage, TrainConfig
 
 SCENES = 24
@@ -24,12 +26,18 @@ def validate(network: Pomato, config: TrainConfig, stage: Stage, device: torch.d
     ``transfer`` relative error of X^{new, key}, ``transfer_still`` what standing still would give, ``mask_iou``.
     """
     network.eval()
-    clips = [render_clip(HELD_OUT_SEED + n, config.world, FRAMES, config.shapes[0].size_wh) for n in range(SCENES)]
+    clips = held_out_clips(config.world, config.shapes[0].size_wh)
     rows = [score_clip(network, clip, device) for clip in clips]
     scores = {name: float(torch.stack([row[name] for row in rows]).nanmean()) for name in rows[0] if "mask" not in name}
     intersection = torch.stack([row["mask_both"] for row in rows]).sum()
     union = torch.stack([row["mask_either"] for row in rows]).sum()
     return {**scores, "mask_iou": float(intersection / union.clamp(min=1)) if stage.matching else 0.0}
+
+
+@lru_cache(maxsize=1)
+def held_out_clips(world: WorldConfig, size_wh: tuple[int, int]) -> list[Clip]:
+    """The scenes that every look is at, rendered once a process."""
+    return [render_clip(HELD_OUT_SEED + number, world, FRAMES, size_wh) for number in range(SCENES)]
 
 
 def score_clip(network: Pomato, clip: Clip, device: torch.device) -> dict[str, Tensor]:

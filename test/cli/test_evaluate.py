@@ -17,6 +17,8 @@ def test_evaluate_ends_with_one_flat_json_object(tmp_path: Path, capsys: pytest.
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert summary["depth_absrel"] < 0.02 < summary["baseline_depth_absrel"]
     assert summary["apd12"] == pytest.approx(100.0)
+    assert summary["split"] == "same"
+    assert summary["first_seed"] == (3 << 30) + 1000
     assert cv2.imread(str(tmp_path / "evaluation.png")).shape[1] > 1000
     assert len(list(tmp_path.glob("truth-*.json"))) == 1
 
@@ -34,6 +36,16 @@ def test_the_oracle_ends_with_every_score_that_is_asked_for(
     assert missing == set(summary["not_scored"].split())
     assert "track_id" in missing  # 24 frames are not five windows
     assert len(list(tmp_path.glob("oracle-*.json"))) == 1
+
+
+def test_a_split_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--oracle", "--noise-free", "--split", "night"]) == 1
+    assert "expected a split among same, looks, driving, majority, all" in capsys.readouterr().out
+
+
+def test_recorded_video_may_be_all_that_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--sequences", "0", "--recorded", str(tmp_path)]) == 1
+    assert "no recordings in" in capsys.readouterr().out
 
 
 def test_evaluate_says_what_is_wrong_with_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pomato_ros.evaluation.baselines import (
     points_that_never_move,
     standing_still_over_path,
     standing_still_rotation_deg,
+    standing_still_translation_m,
 )
 
 
@@ -58,3 +59,9 @@ def test_points_that_never_move_are_the_same_in_every_frame() -> None:
     tracks = points_that_never_move(points, 11)
     assert tracks.shape == (11, 7, 3)
     assert (tracks == points).all()
+
+
+def test_standing_still_misses_every_step() -> None:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 0, 3] = (0.0, 3.0, 7.0)
+    assert standing_still_translation_m(poses) == pytest.approx(np.sqrt((3.0**2 + 4.0**2) / 2))

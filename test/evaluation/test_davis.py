@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.evaluation.davis import evaluate_davis, find_sequences
-from pomato_ros.evaluation.report import summarise_davis
+from pomato_ros.evaluation.recorded_report import davis_table, summarise_davis
 from pomato_ros.structures import Frame, SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 
@@ -30,6 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 class HalfSizeEngine:
     """Sees the images at half their size and marks the same box, except in the first and the last frame."""
+
+    image_size_px = 64
 
     def __init__(self, truthful: SceneEstimate) -> None:
         self.scene, self.count = truthful, 0
@@ -56,6 +58,8 @@ def test_a_mask_is_scored_at_the_size_of_the_image(folder: Path, clip: Clip, tru
     assert results[0].moving.mean == results[0].moving.recall == 1.0
     assert results[0].all_moving.mean == pytest.approx(32 * 32 / (96 * 128))
     assert summarise_davis(results)["davis_jm_box"] == 1.0
+    assert results[0].opencv.mean == summarise_davis(results)["opencv_davis_jm"] == 0.0  # images without any motion
+    assert davis_table(results).row_count == 1
 
 
 def test_a_folder_without_sequences_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The truth scores perfectly in any unit; what is left out costs what it should."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,14 +9,7 @@ import pytest
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
-from pomato_ros.evaluation.evaluate import (
-    Subject,
-    evaluate_sequences,
-    query_pixels,
-    run_sequence,
-    score_tracks,
-    subject_of,
-)
+from pomato_ros.evaluation.evaluate import Subject, evaluate_sequences, run_sequence, subject_of
 from pomato_ros.evaluation.oracle import OraclePredictor
 from pomato_ros.structures import SceneEstimate
 from pomato_ros.synthetic.clip import Clip
@@ -32,13 +26,30 @@ def score(subject: Subject, clip: Clip):
 @pytest.mark.parametrize("metres_per_unit", [1.0, 0.3])
 def test_the_truth_scores_perfectly_in_any_unit(clip: Clip, truthful: SubjectMaker, metres_per_unit: float) -> None:
     result = score(truthful(metres_per_unit=metres_per_unit), clip)
-    assert result.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
-    assert result.scores.depth_delta1 == 1.0
-    assert result.scores.ate_over_path == pytest.approx(0.0, abs=1e-6)
-    assert result.scores.rpe_rot_deg == pytest.approx(0.0, abs=1e-4)
-    assert result.scores.apd12 == pytest.approx(100.0)
-    assert result.mask.both == result.mask.either == result.mask.moving > 0
-    assert (result.depth_coverage, result.frames_without_scene, result.lost_frames) == (1.0, 0, 0)
+    assert result.system.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
+    assert result.system.scores.depth_delta1 == 1.0
+    assert result.system.scores.ate_over_path == pytest.approx(0.0, abs=1e-6)
+    assert result.system.scores.rpe_rot_deg == pytest.approx(0.0, abs=1e-4)
+    assert result.system.scores.apd12 == pytest.approx(100.0)
+    assert result.system.scores.mask_jm == result.system.scores.mask_jr == 1.0
+    assert result.system.mask.both == result.system.mask.either == result.system.mask.moving > 0
+    assert (result.system.depth_coverage, result.frames_without_scene, result.lost_frames) == (1.0, 0, 0)
+
+
+def test_metres_are_taken_at_their_word_after_se3_only(clip: Clip, truthful: SubjectMaker) -> None:
+    in_metres, in_feet = (score(truthful(metres_per_unit=unit), clip).system.scores for unit in (1.0, 0.3048))
+    for scores in (in_metres, in_feet):
+        assert scores.rpe_trans_m == pytest.approx(0.0, abs=1e-6)
+        assert scores.depth_absrel_shift == pytest.approx(0.0, abs=1e-5)
+    assert in_metres.ate_se3_over_path == pytest.approx(0.0, abs=1e-6)
+    assert in_metres.rpe_trans_se3_m == pytest.approx(0.0, abs=1e-6)
+    baseline = score(truthful(), clip).baseline
+    assert in_feet.ate_se3_over_path > baseline.ate_se3_over_path  # three times as far, so worse than staying
+    assert in_feet.rpe_trans_se3_m == pytest.approx((1.0 / 0.3048 - 1.0) * baseline.rpe_trans_m, rel=1e-3)
+
+
+def test_twelve_frames_have_no_score_of_twenty_four(clip: Clip, truthful: SubjectMaker) -> None:
+    assert math.isnan(score(truthful(), clip).system.scores.apd24)
 
 
 def test_the_truth_beats_every_baseline(clip: Clip, truthful: SubjectMaker) -> None:
@@ -53,10 +64,10 @@ def test_the_truth_beats_every_baseline(clip: Clip, truthful: SubjectMaker) -> N
 def test_the_engine_over_true_pointmaps_beats_every_baseline(clip: Clip) -> None:
     predictor = OraclePredictor(clip)
     result = score(subject_of(Engine(PomatoConfig(), predictor), predictor, clip.intrinsics.width_px, 16), clip)
-    assert result.scores.depth_absrel < 0.02
-    assert result.scores.ate_over_path < result.baseline.ate_over_path
-    assert result.scores.rpe_rot_deg < result.baseline.rpe_rot_deg
-    assert result.scores.apd12 == pytest.approx(100.0)
+    assert result.system.scores.depth_absrel < 0.02
+    assert result.system.scores.ate_over_path < result.baseline.ate_over_path
+    assert result.system.scores.rpe_rot_deg < result.baseline.rpe_rot_deg
+    assert result.system.scores.apd12 == pytest.approx(100.0)
 
 
 def test_the_engine_is_reset_before_each_sequence(clip: Clip, truthful_engine: Callable) -> None:
@@ -69,8 +80,8 @@ def test_the_engine_is_reset_before_each_sequence(clip: Clip, truthful_engine: C
 def test_a_camera_that_is_always_lost_is_a_camera_that_stands_still(clip: Clip, truthful: SubjectMaker) -> None:
     result = score(truthful(lambda scene: dataclasses.replace(scene, world_from_camera=None)), clip)
     assert result.lost_frames == len(clip)
-    assert result.scores.ate_over_path == result.baseline.ate_over_path
-    assert result.scores.rpe_rot_deg == result.baseline.rpe_rot_deg
+    assert result.system.scores.ate_over_path == result.baseline.ate_over_path
+    assert result.system.scores.rpe_rot_deg == result.baseline.rpe_rot_deg
 
 
 def test_a_lost_frame_holds_the_last_pose_and_is_counted(clip: Clip, truthful_engine: Callable) -> None:
@@ -90,9 +101,9 @@ def test_frames_without_a_scene_say_that_nothing_moves_and_have_no_depth(clip: C
     silent_until_ns = clip.stamps_ns[7]
     result = score(truthful(lambda scene: scene if scene.stamp_ns >= silent_until_ns else None), clip)
     assert result.frames_without_scene == result.lost_frames == 7
-    assert result.depth_coverage == pytest.approx(0.5)
-    assert result.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
-    assert result.mask.both < result.mask.moving == result.mask.either
+    assert result.system.depth_coverage == pytest.approx(0.5)
+    assert result.system.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
+    assert result.system.mask.both < result.system.mask.moving == result.system.mask.either
 
 
 def test_pixels_without_depth_are_left_out_and_counted(clip: Clip, truthful: SubjectMaker) -> None:
@@ -102,14 +113,14 @@ def test_pixels_without_depth_are_left_out_and_counted(clip: Clip, truthful: Sub
         return dataclasses.replace(scene, points_camera=points)
 
     result = score(truthful(blind), clip)
-    assert result.depth_coverage == pytest.approx(0.75)
-    assert result.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
+    assert result.system.depth_coverage == pytest.approx(0.75)
+    assert result.system.scores.depth_absrel == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_mask_of_everything_is_the_baseline_of_everything(clip: Clip, truthful: SubjectMaker) -> None:
     mask = score(
         truthful(lambda scene: dataclasses.replace(scene, dynamic_mask=np.ones_like(scene.dynamic_mask))), clip
-    ).mask
+    ).system.mask
     assert (mask.both, mask.either) == (mask.moving, mask.total)
 
 
@@ -125,22 +136,7 @@ def test_points_that_never_move_are_right_where_nothing_moves() -> None:
     predictor = OraclePredictor(still)
     result = score(subject_of(Engine(PomatoConfig(), predictor), predictor, 64, 16), still)
     assert result.baseline.apd12 == result.apd12_true_start == pytest.approx(100.0)
-    assert result.mask.moving == 0
-
-
-def test_query_pixels_are_distinct_and_come_from_the_seed(clip: Clip) -> None:
-    rows, columns = query_pixels(clip, 1)
-    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 200
-    assert rows.max() < clip.intrinsics.height_px
-    assert columns.max() < clip.intrinsics.width_px
-    np.testing.assert_array_equal(rows, query_pixels(clip, 1)[0])
-    assert not np.array_equal(rows, query_pixels(clip, 2)[0])
-
-
-def test_a_sequence_too_short_for_tracks_is_refused(clip: Clip, truthful: SubjectMaker) -> None:
-    short = dataclasses.replace(clip, stamps_ns=clip.stamps_ns[:6], depth_m=clip.depth_m[:6])
-    with pytest.raises(ValueError, match="at least 12 frames"):
-        score_tracks(truthful(), short, SEED)
+    assert result.system.mask.moving == 0
 
 
 def test_answers_of_another_size_are_refused(clip: Clip, truthful: SubjectMaker) -> None:

@@ -31,7 +31,7 @@ EngineMaker = Callable[..., object]
 
 def result_of(clip: Clip, engine: object, kind: str = "ordinary", blind: range = range(0)) -> OracleResult:
     sequence = OracleSequence(kind, 3, clip, blind)
-    return score_run(sequence, record_run(engine, clip), 5)
+    return score_run(sequence, record_run(engine, sequence), 5)
 
 
 def lost(scene: SceneEstimate) -> SceneEstimate:

@@ -77,6 +77,16 @@ def test_half_precision_is_near_single_and_comes_back_as_single(weights: Path, p
         assert (value - exact[name]).norm() < 0.1 * exact[name].norm()
 
 
+@torch.inference_mode()
+def test_weights_held_in_half_precision_give_what_autocast_gives(network: Pomato, weights: Path) -> None:
+    seen = window()
+    found = halves(Predictor.from_options(options(weights, precision="bf16", reuse=False)).predict(seen))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = halves(predict_window(network, torch.stack([frame.image for frame in seen.frames]), 0))
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], atol=0, rtol=0)
+
+
 def test_the_facts_name_the_weights_and_how_they_run(network: Pomato, weights: Path) -> None:
     facts = Predictor.from_options(options(weights, precision="bf16")).describe()
     assert facts == {

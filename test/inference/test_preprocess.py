@@ -173,3 +173,24 @@ def test_half_precision_where_the_published_loader_rounds() -> None:
     for rule in (fast_reconstruction_rule(512), tracking_rule(512)):
         rounded = rule(image)
         assert torch.equal(rounded.half().float(), rounded)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES_WH)
+def test_depth_is_taken_from_the_pixels_under_the_image_and_never_mixed(width: int, height: int) -> None:
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    depth = (2048.0 * y + x).astype(np.float32)
+    frame = prepare_frame(Frame(0, gradient(width, height), depth_m=depth), 256)
+    assert frame.depth_m is not None
+    rows, columns = frame.image_rgb.shape[:2]
+    assert frame.depth_m.shape == (rows, columns)
+    taken_y, taken_x = np.divmod(frame.depth_m, 2048.0)
+    wanted = transform_pixels(
+        np.linalg.inv(frame.model_from_source), np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1)
+    )
+    assert np.abs(taken_x - wanted[..., 0]).max() <= 0.5 + 1e-3
+    assert np.abs(taken_y - wanted[..., 1]).max() <= 0.5 + 1e-3
+
+
+def test_a_depth_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a depth image of the image's shape \(40, 60\)"):
+        prepare_frame(Frame(0, gradient(60, 40), depth_m=np.ones((40, 61), np.float32)), 256)

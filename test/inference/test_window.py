@@ -97,3 +97,29 @@ def test_after_clearing_anything_may_come() -> None:
     window.clear()
     assert len(window) == 0
     assert numbers(window.push(frame(0, (48, 48)))) == [0]
+
+
+@pytest.mark.parametrize("mode", ["anchored", "rolling"])
+def test_a_shorter_size_holds_from_the_next_window_on(mode: str) -> None:
+    window = RollingWindow(6, 2, mode)
+    for number in range(3):
+        window.push(frame(number))
+    window.resize(4)
+    lengths = [len(window.push(frame(number)).frames) for number in range(3, 11)]
+    assert lengths == ([4, 5, 6, 3, 4, 3, 4, 3] if mode == "anchored" else [4] * 8)
+    assert window.size == 4
+    window.resize(6)
+    lengths = [len(window.push(frame(number)).frames) for number in range(11, 18)]
+    assert lengths == ([4, 3, 4, 5, 6, 3, 4] if mode == "anchored" else [5, 6, 6, 6, 6, 6, 6])
+
+
+def test_the_next_key_of_a_window_at_hand_is_kept_when_the_size_changes() -> None:
+    window = RollingWindow(6, 2, "anchored")
+    promised = None
+    for number in range(20):
+        window.resize(4 if number > 4 else 6)
+        now = window.push(frame(number))
+        if promised is not None and len(now.frames) == 3:
+            assert now.frames[0] is promised
+        if now.next_key is not None:
+            promised = now.frames[now.next_key]

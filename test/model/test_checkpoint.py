@@ -82,6 +82,56 @@ def assert_equal_weights(one: Pomato, other: Pomato, dtype: torch.dtype = torch.
 # --- our own files
 
 
+def shards_of(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.stem}-*-of-*.safetensors"))
+
+
+@pytest.mark.parametrize("limit_kib", [100, 160])
+def test_weights_in_several_files_are_the_same_weights(network: Pomato, tmp_path: Path, limit_kib: int) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, network, 160, {"seed": "3"}, torch.float32, shard_bytes=limit_kib * 1024)
+    files = [path, *shards_of(path)]
+    assert len(files) > 2
+    assert all(file.stat().st_size <= limit_kib * 1024 for file in files)
+    whole = {name for name in network.state_dict() if not is_derived(name)}
+    parts = [set(load_file(file)) for file in files]
+    assert set.union(*parts) == whole
+    assert sum(map(len, parts)) == len(whole)
+    checkpoint = load_checkpoint(path)
+    assert_equal_weights(checkpoint.network, network)
+    assert checkpoint.metadata["seed"] == "3"
+
+
+def test_weights_that_fit_are_one_file(network: Pomato, tmp_path: Path) -> None:
+    limited, unlimited = tmp_path / "limited.safetensors", tmp_path / "unlimited.safetensors"
+    save_weights(unlimited, network, 160, {})
+    size = unlimited.stat().st_size
+    hashes = {save_weights(limited, network, 160, {}, shard_bytes=2 * size), file_sha256(unlimited)}
+    assert len(hashes) == 1
+    assert not shards_of(limited)
+
+
+def test_the_first_files_hash_stands_for_all_files(network: Pomato, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    sha256 = save_weights(path, network, 160, {}, torch.float32, shard_bytes=100 * 1024)
+    last = shards_of(path)[-1]
+    content = bytearray(last.read_bytes())
+    content[-1] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{last.name} has SHA-256 .*, weights.safetensors expects"):
+        load_checkpoint(path, sha256)
+    last.unlink()
+    with pytest.raises(CheckpointError, match=f"{last.name} is missing; weights.safetensors goes on there"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("listed", ["[]", "no JSON", '{"weights-2-of-2.safetensors": 5}'])
+def test_a_list_of_files_that_is_none_is_refused(saved: Path, listed: str) -> None:
+    rewritten(saved, load_file(saved), shards=listed)
+    with pytest.raises(CheckpointError, match="no usable list of its further files|is missing"):
+        load_checkpoint(saved)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_weights_come_back_in_single_precision_with_config_and_origin(
     network: Pomato, tmp_path: Path, dtype: torch.dtype

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pomato_ros.model.temporal import GatedFeedForward, TemporalTransformer, TimeAttention, sinusoid_table
+from pomato_ros.model.attention import attend_briefly
+from pomato_ros.model.temporal import (
+    GatedFeedForward,
+    TemporalTransformer,
+    TimeAttention,
+    sinusoid_table,
+    stack_prepared,
+)
 
 DIM, HEADS, GROUPS = 16, 4, 4
 LENGTH, FRAMES = 6, 4
@@ -80,8 +87,9 @@ def test_a_block_adds_to_its_input_part_by_part() -> None:
     block, x = transformer().transformer_blocks[0], features().flatten(2).permute(2, 0, 1)
     expected = x
     for attention, norm in zip(block.attention_blocks, block.norms, strict=True):
-        expected = expected + attention(norm(expected))
-    torch.testing.assert_close(block(x), expected + block.ff(block.ff_norm(expected)))
+        expected = expected + attention(attention.project(norm(expected), range(x.shape[1])))
+    found = block(x, block.project(x, range(x.shape[1])))
+    torch.testing.assert_close(found, expected + block.ff(block.ff_norm(expected)))
 
 
 def test_a_module_learns_from_input_that_does_not() -> None:
@@ -103,7 +111,23 @@ def test_the_slot_reaches_values_too() -> None:
     attention = TimeAttention(DIM, HEADS, LENGTH).requires_grad_(False)
     nothing = torch.zeros(1, 1, DIM)  # one frame attends to itself alone: what comes out is its value
     expected = attention.to_out[0](attention.to_v(attention.pos_encoder.pe[:, :1]))
-    torch.testing.assert_close(attention(nothing), expected)
+    torch.testing.assert_close(attention(attention.project(nothing, [0])), expected)
+
+
+def test_frames_may_be_prepared_one_by_one() -> None:
+    module, x = transformer(), features()
+    rows = [row for slot in range(FRAMES) for row in module.prepare(x[slot : slot + 1], [slot]).rows()]
+    for slots in (None, (FRAMES - 1,)):
+        torch.testing.assert_close(module(x, FRAMES, slots, stack_prepared(rows)), module(x, FRAMES, slots))
+
+
+@pytest.mark.parametrize("asking", [1, 5])
+def test_attention_of_short_sequences_is_attention(asking: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (3 * torch.randn(7, HEADS, frames, 6, generator=generator) for frames in (asking, 5, 5))
+    shares = torch.softmax(torch.einsum("nhtd,nhsd->nhts", q, k) / math.sqrt(6), dim=-1)
+    torch.testing.assert_close(attend_briefly(q, k, v), torch.einsum("nhts,nhsd->nhtd", shares, v))
+    torch.testing.assert_close(attend_briefly(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 def test_the_second_half_gates_the_first() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -17,6 +19,7 @@ from pomato_ros.ros.conversions.poses import transform_message
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time, time_from_stamp_ns
 from pomato_ros.ros.frames import OPTICAL_ROTATION, UNKNOWN_VARIANCE
 from pomato_ros.ros.topics import tf_qos
+from pomato_ros.structures import TrackingState
 
 
 def stamps_of(message: Any) -> list[Time]:
@@ -338,3 +341,14 @@ def test_the_fake_camera_is_calibrated_when_camera_info_says_so(graph: Any, fake
     assert intrinsics is not None
     assert intrinsics.fx_px == 40.0
     assert graph.diagnostics()["input"].message.endswith("calibrated")
+
+
+def test_a_recovering_camera_has_tf_and_odometry_and_a_warning(heard: Any, fakes: SimpleNamespace) -> None:
+    step = heard.engine.step
+    heard.engine.step = lambda frame: dataclasses.replace(step(frame), state=TrackingState.RECOVERING)
+    heard.step(2)
+    assert heard.node.status.output.tf_sent == 3
+    assert newest(heard, topics.ODOMETRY).pose.covariance[0] < 1.0
+    status = heard.diagnostics()["tracking"]
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.startswith("recovering")

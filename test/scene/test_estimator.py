@@ -1,6 +1,7 @@
 """From predictions to a scene: scale that holds, poses that are refused, and the way back after being lost."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -13,7 +14,16 @@ from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.inference.window import RollingWindow
-from pomato_ros.scene.estimator import SceneEstimator, grow, in_metres, in_world, typical_depth, unseen_motion
+from pomato_ros.scene.estimator import (
+    SceneEstimator,
+    carried,
+    grow,
+    in_metres,
+    in_world,
+    squared_distance,
+    typical_depth,
+    unseen_motion,
+)
 from pomato_ros.structures import PairPrediction, SceneEstimate, TrackingState, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
@@ -42,8 +52,10 @@ class Run:
         self.window = RollingWindow(self.config.window.window_size, self.config.window.overlap, self.config.window.mode)
         self.oracle = OraclePredictor(clip, pair_scale=1.0)
 
-    def step(self, t: int, change: Change | None = None, calibrated: bool = True) -> SceneEstimate:
-        frame = frame_of(self.clip, t, calibrated=calibrated)
+    def step(
+        self, t: int, change: Change | None = None, calibrated: bool = True, **sensed: np.ndarray | None
+    ) -> SceneEstimate:
+        frame = dataclasses.replace(frame_of(self.clip, t, calibrated=calibrated), **sensed)
         window: Window = self.window.push(prepare_frame(frame, max(self.clip.depth_m.shape[1:])))
         prediction = self.oracle.predict(window)
         return self.estimator.update(window, change(t, prediction) if change else prediction)
@@ -119,6 +131,114 @@ def test_a_fixed_scale_multiplies_the_first_frames_unit(clip: Clip, scale: float
         np.testing.assert_allclose(np.nanmedian(scene.depth / clip.depth_m[t].numpy()), scale, rtol=5e-3)
 
 
+SENSED_METRES = 3.0  # what the sensor calls one metre of the clip
+TRUSTED_STD = 0.03
+
+
+def sensed_depth(clip: Clip, t: int) -> np.ndarray:
+    depth = SENSED_METRES * clip.depth_m[t].numpy()
+    depth[::3] = np.nan
+    return depth
+
+
+def prior_pose(clip: Clip, t: int) -> np.ndarray:
+    """Of another odometry, which began elsewhere and in other axes."""
+    start = pose_exp([5.0, -2.0, 0.3, 0.4, 1.0, -0.2])
+    return in_metres(start @ true_pose(clip, t), SENSED_METRES)
+
+
+def steps_of(poses: list[np.ndarray]) -> np.ndarray:
+    return np.array([(invert(one) @ other)[:3, 3] for one, other in itertools.pairwise(poses)])
+
+
+@pytest.mark.parametrize("pose_source", ["pointmap", "best"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_depth_image_gives_metres_from_the_first_frame_on(clip: Clip, mode: str, pose_source: str) -> None:
+    run = Run(clip, mode=mode, scale_source="depth", pose_source=pose_source)
+    slack = 5e-3 if pose_source == "pointmap" else 5e-2
+    for t in range(FRAMES):
+        scene = run.step(t, every_pair_in_a_scale_of_its_own, depth_m=sensed_depth(clip, t))
+        assert_at(scene, in_metres(true_pose(clip, t), SENSED_METRES), slack * SENSED_METRES, slack)
+        ratio = scene.depth / clip.depth_m[t].numpy()
+        np.testing.assert_allclose(np.nanmedian(ratio), SENSED_METRES, rtol=1e-2)
+        assert 0 < scene.scale_std < TRUSTED_STD
+
+
+@pytest.mark.parametrize("pose_source", ["pointmap", "best"])
+def test_a_depth_image_that_comes_late_lengthens_ways_but_moves_no_pose(clip: Clip, pose_source: str) -> None:
+    late = 9
+    run = Run(clip, scale_source="depth", pose_source=pose_source, max_speed=1e6)
+    poses, doubts = [], []
+    for t in range(FRAMES):
+        sensed = sensed_depth(clip, t) if t >= late else None
+        scene = run.step(t, every_pair_in_a_scale_of_its_own, depth_m=sensed)
+        assert scene.world_from_camera is not None
+        poses.append(scene.world_from_camera)
+        doubts.append(scene.scale_std)
+    truth = [true_pose(clip, t) for t in range(FRAMES)]
+    slack = 5e-3 if pose_source == "pointmap" else 5e-2
+    np.testing.assert_allclose(steps_of(poses)[:late], steps_of(truth)[:late], atol=slack)  # up to the first one
+    np.testing.assert_allclose(steps_of(poses)[late:], SENSED_METRES * steps_of(truth)[late:], atol=slack)
+    assert min(doubts[:late]) > 0.9
+    assert max(doubts[late:]) < TRUSTED_STD
+
+
+def test_without_further_depth_images_the_scale_holds_and_the_doubt_grows(clip: Clip) -> None:
+    run = Run(clip, scale_source="depth")
+    scenes = [
+        run.step(t, every_pair_in_a_scale_of_its_own, depth_m=sensed_depth(clip, t) if t < 4 else None)
+        for t in range(FRAMES)
+    ]
+    assert_at(scenes[-1], in_metres(true_pose(clip, FRAMES - 1), SENSED_METRES), 1e-2 * SENSED_METRES)
+    assert (np.diff([scene.scale_std for scene in scenes[3:]]) > 0).all()
+
+
+def test_doubt_of_the_scale_is_in_the_covariance_along_the_way(clip: Clip) -> None:
+    blind_run, seeing_run = Run(clip, scale_source="depth"), Run(clip, scale_source="depth")
+    for t in range(12):
+        blind = blind_run.step(t)
+        seeing = seeing_run.step(t, depth_m=clip.depth_m[t].numpy())
+    along = true_pose(clip, 11)[:3, 3]
+    length = np.linalg.norm(along)
+    along /= length
+    assert along @ blind.pose_covariance[:3, :3] @ along > (0.9 * length) ** 2
+    assert along @ seeing.pose_covariance[:3, :3] @ along < (0.1 * length) ** 2
+
+
+def test_depth_of_movers_does_not_spoil_the_scale(clip: Clip) -> None:
+    run = Run(clip, scale_source="depth")
+    for t in range(8):
+        sensed = clip.depth_m[t].numpy().copy()
+        sensed[clip.moving(t).numpy()] *= 5.0
+        scene = run.step(t, depth_m=sensed)
+        np.testing.assert_allclose(np.nanmedian(scene.depth / clip.depth_m[t].numpy()), 1.0, rtol=1e-2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ways_of_another_odometry_give_metres(clip: Clip, mode: str) -> None:
+    run = Run(clip, mode=mode, scale_source="odometry", max_speed=1e6)
+    scenes = [
+        run.step(t, every_pair_in_a_scale_of_its_own, prior_from_camera=prior_pose(clip, t)) for t in range(FRAMES)
+    ]
+    truth = [true_pose(clip, t) for t in range(FRAMES)]
+    found = steps_of([scene.world_from_camera for scene in scenes])
+    half = FRAMES // 2
+    np.testing.assert_allclose(found[half:], SENSED_METRES * steps_of(truth)[half:], atol=1e-2)
+    np.testing.assert_allclose(np.nanmedian(scenes[-1].depth / clip.depth_m[-1].numpy()), SENSED_METRES, rtol=2e-2)
+    assert scenes[0].scale_std > 0.9
+    assert scenes[-1].scale_std < 0.1
+
+
+@pytest.mark.parametrize("source", ["model", "fixed"])
+def test_sensors_that_nobody_asked_change_nothing(clip: Clip, source: str) -> None:
+    plain, sensing = Run(clip, scale_source=source), Run(clip, scale_source=source)
+    for t in range(8):
+        expected = plain.step(t)
+        found = sensing.step(t, depth_m=sensed_depth(clip, t), prior_from_camera=prior_pose(clip, t))
+        np.testing.assert_array_equal(found.world_from_camera, expected.world_from_camera)
+        np.testing.assert_array_equal(found.points_camera, expected.points_camera)
+
+
 @pytest.mark.parametrize(
     "options", [{"conf_threshold": 50.0}, {"range_max": 0.06}, {"range_min": 99.0}, {"mask_dilate_px": 5}]
 )
@@ -188,7 +308,21 @@ def test_after_blindness_the_camera_is_where_it_really_is(clip: Clip, mode: str,
             assert scene.metres_per_unit == scenes[t - 1].metres_per_unit
         else:
             assert_at(scene, true_pose(clip, t))
-            assert scene.state is (TrackingState.TRACKING if t >= 5 else TrackingState.WARMING)
+            usual = TrackingState.TRACKING if t >= 5 else TrackingState.WARMING
+            recovering = blind.stop <= t < blind.stop + run.config.robustness.recover_frames
+            assert scene.state is (TrackingState.RECOVERING if recovering else usual)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 4])
+def test_a_camera_that_was_lost_is_recovering_for_as_many_poses_as_asked(clip: Clip, frames: int) -> None:
+    run = Run(clip, recover_frames=frames)
+    blind = (7, 10)  # lost again before it is believed
+    scenes = run.all(lambda t, prediction: noise_in_place_of_points(t, prediction) if t in blind else prediction)
+    for lost_at, until in ((7, 10), (10, FRAMES)):
+        assert scenes[lost_at].state is TrackingState.LOST
+        found = [scene.state for scene in scenes[lost_at + 1 : until]]
+        assert found[:frames] == [TrackingState.RECOVERING] * min(frames, len(found))
+        assert set(found[frames:]) <= {TrackingState.TRACKING}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -292,6 +426,28 @@ def test_a_covariance_in_the_world_is_that_of_turned_and_scaled_errors() -> None
     in_the_world = np.concatenate((2.5 * errors[:, :3] @ turn.T, errors[:, 3:] @ turn.T), axis=-1)
     found = in_world(world_from_reference, factor @ factor.T, 2.5)
     np.testing.assert_allclose(found, np.cov(in_the_world.T), atol=0.05 * np.abs(found).max())
+
+
+def test_an_error_of_rotation_becomes_one_of_position_on_the_way() -> None:
+    draws = np.random.default_rng(1)
+    factor, way = 0.01 * draws.normal(size=(6, 6)), np.array([2.0, -1.0, 3.0])
+    errors = draws.normal(size=(20000, 6)) @ factor.T
+    moved = np.concatenate((errors[:, :3] + np.cross(errors[:, 3:], way), errors[:, 3:]), axis=-1)
+    found = carried(factor @ factor.T, way)
+    np.testing.assert_allclose(found, np.cov(moved.T), atol=0.05 * np.abs(found).max())
+
+
+def test_the_distance_of_poses_is_six_on_average_where_they_differ_as_told() -> None:
+    draws = np.random.default_rng(2)
+    factor = np.tril(0.01 * draws.normal(size=(6, 6))) + 0.02 * np.eye(6)
+    pose, distances = pose_exp([1.0, 2.0, -1.0, 0.5, 0.1, -0.8]), []
+    for error in draws.normal(size=(2000, 6)) @ factor.T:
+        other = pose.copy()
+        other[:3, :3] = pose_exp(np.concatenate((np.zeros(3), error[3:])))[:3, :3] @ pose[:3, :3]
+        other[:3, 3] += error[:3]
+        distances.append(squared_distance(other, pose, factor @ factor.T))
+    assert np.mean(distances) == pytest.approx(6.0, rel=0.1)
+    assert squared_distance(pose, pose, np.eye(6)) == 0.0
 
 
 def test_doubt_about_unseen_motion_grows_with_the_time_either_way() -> None:

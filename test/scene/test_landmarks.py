@@ -5,8 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pomato_ros.geometry.rigid import invert, rotation_angle
-from pomato_ros.scene.landmarks import MIN_LANDMARKS, Landmarks, solve_on_landmarks
+from pomato_ros.geometry.rigid import invert, rotation_angle, rotation_log
+from pomato_ros.scene.landmarks import (
+    CELLS,
+    LEAST_OTHERS,
+    MIN_LANDMARKS,
+    PIXEL_STD,
+    SHARED_DEPTH,
+    Landmarks,
+    solve_on_landmarks,
+)
+from pomato_ros.scene.scale import scaled_about
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -97,9 +106,83 @@ def test_the_weighted_solution_is_the_truth_for_true_pixels(clip: Clip) -> None:
     pixels = (camera @ matrix.T)[:, :2] / camera[:, 2:]
     spread = np.tile(1e-4 * np.eye(3), (100, 1, 1))
     pixels[:10] += 40.0  # strays are weighed down
-    found = solve_on_landmarks(np.eye(4), pixels, places, spread, clip.intrinsics)
+    along = np.zeros((100, 3))
+    found = solve_on_landmarks(np.eye(4), pixels, places, spread, along, clip.intrinsics)
     assert found is not None
     np.testing.assert_allclose(found.world_from_camera, pose, atol=0.01)
     assert found.inliers == 90
     few = slice(0, MIN_LANDMARKS - 1)
-    assert solve_on_landmarks(np.eye(4), pixels[few], places[few], spread[few], clip.intrinsics) is None
+    assert solve_on_landmarks(np.eye(4), pixels[few], places[few], spread[few], along[few], clip.intrinsics) is None
+
+
+def test_depths_that_err_alike_in_a_patch_are_told_by_the_covariance(clip: Clip) -> None:
+    draws = np.random.default_rng(4)
+    matrix, count, share = clip.intrinsics.matrix(), 160, 0.03
+    width, height = clip.intrinsics.width_px, clip.intrinsics.height_px
+    anchor = np.stack((draws.uniform(2, width - 3, count), draws.uniform(2, height - 3, count)), axis=-1)
+    depth = draws.uniform(1.5, 4.0, count)
+    rays = np.concatenate((anchor, np.ones((count, 1))), axis=-1) @ np.linalg.inv(matrix).T
+    camera = np.array([0.25, -0.1, 0.1])  # the newest camera, not turned
+    seen = (depth[:, None] * rays - camera) @ matrix.T
+    pixels = seen[:, :2] / seen[:, 2:]
+    pose = np.eye(4)
+    pose[:3, 3] = camera
+    size_px = max(width, height) / CELLS
+    _, patch = np.unique(np.floor((anchor + 0.5) / size_px).astype(int) @ (1, 2 * CELLS), return_inverse=True)
+    distances = []
+    for _ in range(60):
+        shared = np.sqrt(SHARED_DEPTH) * draws.normal(size=patch.max() + 1)[patch]
+        error = share * (shared + np.sqrt(1 - SHARED_DEPTH) * draws.normal(size=count))
+        places = (depth * np.exp(error))[:, None] * rays
+        along = share * places
+        spread = along[:, :, None] * along[:, None, :] + 1e-8 * np.eye(3)
+        noisy = pixels + PIXEL_STD * draws.normal(size=pixels.shape)
+        found = solve_on_landmarks(pose, noisy, places, spread, along, clip.intrinsics)
+        assert found is not None
+        apart = np.concatenate((found.world_from_camera[:3, 3] - camera, rotation_log(found.world_from_camera[:3, :3])))
+        distances.append(apart @ np.linalg.solve(found.covariance, apart))
+    assert 3.0 < np.mean(distances) < 9.0  # 6 where a covariance is honest
+
+
+def test_a_longer_world_is_seen_alike(clip: Clip) -> None:
+    landmarks, centre = Landmarks(), np.array([0.1, -0.2, 0.3])
+    learn(landmarks, clip, 0, np.eye(4))
+    before = landmarks.locate(clip.images[2].numpy(), everywhere(clip), clip.intrinsics)
+    landmarks.rescale(2.5, centre)
+    after = landmarks.locate(clip.images[2].numpy(), everywhere(clip), clip.intrinsics)
+    assert before is not None
+    assert after is not None
+    expected = scaled_about(before.world_from_camera, 2.5, centre)
+    np.testing.assert_allclose(after.world_from_camera, expected, atol=1e-3)
+
+
+def test_the_few_at_rest_are_found_from_near_where_they_have_the_camera(clip: Clip) -> None:
+    draws = np.random.default_rng(2)
+    places = draws.uniform((-1, -0.7, 2), (1, 0.7, 4), (200, 3))
+    pose = true_pose(clip, 5)
+    moved = pose @ pose_exp([0.25, 0.1, 0.0, 0.0, 0.1, 0.0])  # of the camera against the many that move together
+    seen = np.concatenate((transform(invert(pose), places[:60]), transform(invert(moved), places[60:])))
+    pixels = project(seen, clip.intrinsics.matrix())
+    along = 0.01 * places
+    spread = along[:, :, None] * along[:, None, :] + 1e-6 * np.eye(3)
+    beside = pose @ pose_exp([0.01, -0.01, 0.01, 0.002, 0.003, 0.0])
+    few = solve_on_landmarks(beside, pixels, places, spread, along, clip.intrinsics)
+    assert few is not None
+    np.testing.assert_allclose(few.world_from_camera[:3, 3], pose[:3, 3], atol=0.02)
+    assert LEAST_OTHERS < few.inlier_ratio < 0.5
+    many = solve_on_landmarks(moved, pixels, places, spread, along, clip.intrinsics)
+    assert many is not None
+    np.testing.assert_allclose(many.world_from_camera[:3, 3], moved[:3, 3], atol=0.02)
+
+
+def test_nobody_has_another_opinion_where_all_agree(clip: Clip) -> None:
+    landmarks = Landmarks()
+    learn(landmarks, clip, 0, np.eye(4))
+    assert landmarks.others_near(np.eye(4), clip.intrinsics) is None  # nothing was located yet
+    found = landmarks.locate(clip.images[2].numpy(), everywhere(clip), clip.intrinsics)
+    assert found is not None
+    again = landmarks.others_near(found.world_from_camera, clip.intrinsics)
+    assert again is not None
+    np.testing.assert_allclose(again.world_from_camera, found.world_from_camera, atol=1e-3)
+    far = landmarks.others_near(found.world_from_camera @ pose_exp([3.0, 0, 0, 0, 1.2, 0]), clip.intrinsics)
+    assert far is None or np.allclose(far.world_from_camera, found.world_from_camera, atol=1e-2)

@@ -22,7 +22,7 @@ def pair(moved: np.ndarray, step: float = 0.2, noise: float = 0.0, seed: int = 0
     points = points + 2.0 * noise * torch.randn(points.shape, generator=draws)
     match = match + 2.0 * noise * torch.randn(points.shape, generator=draws)
     confidence = torch.full((HEIGHT, WIDTH), 3.0)
-    return PairMaps(points, confidence, points, confidence, match, confidence)
+    return PairMaps(points, confidence, match, confidence)
 
 
 def box(share: float) -> np.ndarray:

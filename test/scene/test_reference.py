@@ -31,10 +31,12 @@ def pair_of(
 def assert_pair(clip: Clip, pair: ReferencePair, reference: int, newest: int) -> None:
     assert (pair.reference_stamp_ns, pair.newest_stamp_ns) == (clip.stamps_ns[reference], clip.stamps_ns[newest])
     for maps, one, two in ((pair.in_reference, reference, newest), (pair.in_newest, newest, reference)):
-        torch.testing.assert_close(maps.points_1, clip.points_camera(one))
-        torch.testing.assert_close(maps.points_2, clip.points_transferred(two, one))
         torch.testing.assert_close(maps.points_match, clip.points_matched(two, one))
-        assert maps.conf_1.shape == maps.conf_2.shape == maps.conf_match.shape == (32, 48)
+        assert maps.conf_match.shape == (32, 48)
+    torch.testing.assert_close(pair.in_newest.points_1, clip.points_camera(newest))
+    torch.testing.assert_close(pair.in_reference.points_2, clip.points_transferred(newest, reference))
+    torch.testing.assert_close(pair.reference_points, clip.points_camera(reference))
+    assert pair.in_reference.conf_2.shape == pair.in_newest.conf_1.shape == (32, 48)
 
 
 @pytest.mark.parametrize("mode", ["anchored", "rolling"])

@@ -10,7 +10,7 @@ import torch
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.tracks import FADE_FRAMES, Tracker, TrackObservation, empty_track_set, visible_at
+from pomato_ros.scene.tracks import FADE_FRAMES, MOVED_SHARE, Tracker, TrackObservation, empty_track_set, visible_at
 from pomato_ros.structures import Intrinsics, TrackSet
 
 WIDTH, HEIGHT = 64, 48
@@ -128,6 +128,82 @@ def test_the_velocity_of_a_steady_point_becomes_its_own() -> None:
     np.testing.assert_allclose(
         tracks.velocities_world, np.broadcast_to(speed, tracks.velocities_world.shape), rtol=0.02
     )
+
+
+def noise(t: int, share: float) -> np.ndarray:
+    return share * WALL_M * np.random.default_rng(t).normal(size=(HEIGHT, WIDTH, 3))
+
+
+def test_a_resting_track_is_at_the_mean_of_where_it_was_seen() -> None:
+    tracker, errors = Tracker(100, 8), []
+    truth = by_id(Tracker(100, 8).update(observe(0)), Tracker(100, 8).update(observe(0)).positions_world)
+    for t in range(25):
+        tracks = tracker.update(observe(t, pose=still_camera, displacement=noise(t, 0.01)))
+        places = np.array([truth[track_id] for track_id in tracks.ids.tolist()])
+        errors.append(np.sqrt(((tracks.positions_world - places) ** 2).mean()))
+    assert errors[0] == pytest.approx(0.01 * WALL_M, rel=0.1)
+    assert errors[-1] == pytest.approx(0.01 * WALL_M / 5, rel=0.25)
+
+
+def test_a_moving_track_is_where_it_is_seen() -> None:
+    tracker = Tracker(100, 8)
+    everything = np.ones((HEIGHT, WIDTH), bool)
+    for t in range(6):
+        shift = np.broadcast_to([0.01 * t, 0.0, 0.0], (HEIGHT, WIDTH, 3))
+        tracks = tracker.update(observe(t, pose=still_camera, displacement=shift, dynamic_mask=everything))
+    first = Tracker(100, 8).update(observe(0))
+    np.testing.assert_allclose(tracks.positions_world, first.positions_world + [0.05, 0.0, 0.0], atol=1e-4)
+
+
+def test_a_track_that_moves_unnoticed_is_not_left_behind() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0, pose=still_camera))
+    begun = by_id(first, first.positions_world)
+    for t in range(1, 40):
+        shift = np.broadcast_to([min(t, 20) * 0.02, 0.0, 0.0], (HEIGHT, WIDTH, 3))
+        tracks = tracker.update(observe(t, pose=still_camera, displacement=shift))
+        truth = np.array([begun[track_id] for track_id in tracks.ids.tolist()]) + shift[0, 0]
+        behind = np.linalg.norm(tracks.positions_world - truth, axis=-1)
+        assert behind.max() < 2.0 * MOVED_SHARE * WALL_M
+    assert behind.max() < 0.5 * MOVED_SHARE * WALL_M
+
+
+def test_what_rests_and_is_covered_for_a_while_is_found_again_with_its_id() -> None:
+    tracker = Tracker(100, 8)
+    for t in range(6):
+        before = tracker.update(observe(t, pose=still_camera))
+    wall = by_id(before, before.positions_world)
+    near = np.full((HEIGHT, WIDTH), 0.5, np.float32)  # something close covers all while the window begins anew
+    matched = torch.from_numpy(0.5 / WALL_M * points_of(np.eye(4))).float()
+    covered = tracker.update(observe(6, pose=still_camera, depth=near))
+    assert not covered.visible.any()
+    for t in range(7, 10):
+        covered = tracker.update(observe(t, 6, still_camera, depth=near, points_matched=matched))
+        seen = by_id(covered, covered.visible)
+        assert not any(seen.get(track_id, False) for track_id in wall)
+    for t in range(10, 14):
+        after = tracker.update(observe(t, 9, still_camera, dynamic_mask=np.zeros((HEIGHT, WIDTH), bool)))
+        found, visible = by_id(after, after.positions_world), by_id(after, after.visible)
+        for track_id, place in wall.items():
+            assert visible[track_id]
+            np.testing.assert_allclose(found[track_id], place, atol=1e-6)
+    again = tracker.update(observe(14, 13, still_camera))  # and followed from the next window on
+    assert set(wall) <= set(again.ids.tolist())
+    followed = tracker._alive.ids[np.isfinite(tracker._alive.reference_pixels[:, 0])]
+    assert set(wall) <= set(followed.tolist())
+
+
+def test_a_longer_world_has_longer_ways() -> None:
+    plain, grown = Tracker(100, 8), Tracker(100, 8)
+    for t in range(4):
+        shift = np.broadcast_to([0.01 * t, 0.0, 0.0], (HEIGHT, WIDTH, 3))
+        last, other = (tracker.update(observe(t, displacement=shift)) for tracker in (plain, grown))
+    np.testing.assert_array_equal(last.positions_world, other.positions_world)
+    centre = np.array([0.5, 0.0, -1.0])
+    grown.rescale(2.0, centre)
+    snapshot = grown._alive
+    np.testing.assert_allclose(snapshot.positions_world - centre, 2.0 * (last.positions_world - centre))
+    np.testing.assert_allclose(snapshot.velocities_world, 2.0 * last.velocities_world)
 
 
 def test_what_was_given_out_is_not_changed_later() -> None:
@@ -274,7 +350,13 @@ def test_frames_that_were_forgotten_can_no_longer_be_continued_from() -> None:
     after = tracker.update(observe(3, reference=2))
     assert set(before.ids.tolist()) & set(after.ids.tolist())
     tracker.forget_frames_before(observe(9).stamp_ns)
-    assert not set(after.ids.tolist()) & set(tracker.update(observe(9, reference=3)).ids.tolist())
+    later = tracker.update(observe(9, reference=3))
+    waiting = ~np.isfinite(tracker._alive.reference_pixels[:, 0])
+    assert not set(after.ids.tolist()) & set(tracker._alive.ids[~waiting].tolist())
+    places = by_id(later, later.positions_world)  # what goes on only waits where it was
+    for track_id, place in by_id(after, after.positions_world).items():
+        if track_id in places:
+            np.testing.assert_array_equal(places[track_id], place)
 
 
 def test_empty_cells_are_filled_at_every_new_reference() -> None:

@@ -142,3 +142,40 @@ def test_nothing_moves_without_movers(even_light: WorldConfig) -> None:
     for t in range(4):
         assert not bool(clip.moving(t).any())
         assert torch.equal(clip.points_matched(0, t), clip.points_transferred(0, t))
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_scene_flow_is_the_way_of_what_moves_in_the_world(clip: Clip, source: int, target: int) -> None:
+    flow = clip.scene_flow(source, target).double()
+    still = clip.instance[source] == 0
+    assert float(flow[still].abs().max()) == 0.0
+    turn = clip.world_from_camera[source, :3, :3]
+    moved = clip.moving_mask(source, target)
+    assert bool((flow.norm(dim=-1)[moved] > 5e-5).all())
+    in_target = clip.points_matched(source, target).double()
+    camera = clip.world_from_camera[target]
+    world_after = in_target @ camera[:3, :3].T + camera[:3, 3]
+    camera = clip.world_from_camera[source]
+    world_before = clip.points_camera(source).double() @ camera[:3, :3].T + camera[:3, 3]
+    torch.testing.assert_close(flow @ turn.T, world_after - world_before, atol=2e-5, rtol=0.0)
+
+
+def test_tracks_are_matched_points_pair_by_pair(clip: Clip) -> None:
+    pixels = torch.tensor([[x, y] for x in range(2, 72, 7) for y in range(1, 48, 6)])
+    tracks = clip.tracks(2, pixels)
+    assert tracks.points_world.shape == (5, len(pixels), 3)
+    x, y = pixels.unbind(1)
+    for t in range(5):
+        torch.testing.assert_close(tracks.pixels[t], clip.pixels_matched(2, t)[y, x], atol=2e-3, rtol=0.0)
+        agree = tracks.visible[t] == clip.visible(2, t)[y, x]
+        assert float(agree.double().mean()) > 0.98, "all but those at a limit, by rounding"
+    assert bool(tracks.visible[2].all())
+
+
+def test_a_track_goes_on_where_its_point_is_hidden(clip: Clip) -> None:
+    pixels = torch.tensor([[x, y] for x in range(0, 72, 3) for y in range(0, 48, 3)])
+    tracks = clip.tracks(0, pixels)
+    assert bool(torch.isfinite(tracks.points_world).all())
+    assert not bool(tracks.visible.all())
+    still = clip.instance[0][pixels[:, 1], pixels[:, 0]] == 0
+    torch.testing.assert_close(tracks.points_world[4][still], tracks.points_world[0][still])

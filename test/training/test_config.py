@@ -3,8 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
-from pomato_ros.training.config import HELD_OUT_SEED, PRESETS, TrainConfig, scaled_to
+from pomato_ros.config import FULL_TEMPORAL, NetworkConfig
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.training.config import HELD_OUT_SEED, PRESETS, Frozen, Task, TrainConfig, scaled_to
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())
 
@@ -69,3 +72,61 @@ def test_no_step_has_fewer_windows_than_the_fewest(recipe: TrainConfig) -> None:
 @EVERY_PRESET
 def test_two_processes_take_a_preset_as_it_is(preset: TrainConfig) -> None:
     assert preset.fewest_windows >= 2
+
+
+# --- what the presets promise
+
+
+def parameters_of(config: NetworkConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Pomato(config).parameters())
+
+
+def test_tiny_is_of_the_size_it_promises_and_its_files_are_small() -> None:
+    tiny = PRESETS["tiny"]
+    assert 12e6 <= parameters_of(tiny.network) <= 16e6
+    assert 0 < tiny.shard_mib <= 16
+
+
+def test_tiny_sees_the_papers_tasks_and_the_engines_with_windows_of_two_to_twelve() -> None:
+    last = PRESETS["tiny"].stages[-1]
+    assert set(last.tasks) == set(Task)
+    assert (min(last.window_frames), max(last.window_frames)) == (2, 12)
+
+
+def test_the_paper_preset_trains_the_published_network_in_the_papers_two_stages() -> None:
+    paper = PRESETS["paper"]
+    assert paper.network == FULL_TEMPORAL
+    assert not paper.from_scratch
+    pairwise, temporal = paper.stages
+    assert (pairwise.frozen, temporal.frozen) == (Frozen.ENCODER, Frozen.TRUNK)
+    assert (pairwise.windows_of(2), temporal.windows_of(12)) == (16, 4)
+    assert pairwise.learning_rate == temporal.learning_rate == 1e-4
+    assert pairwise.matching
+    assert temporal.window_frames == (12,)
+    assert set(temporal.tasks) == {Task.TRACKING, Task.VIDEO_DEPTH, Task.FAST_RECONSTRUCTION}
+    # nothing but the paper's own losses
+    assert paper.confidence_weighs_error
+    assert not paper.ego_weight + paper.motion_weight + paper.attention_weight
+
+
+@pytest.mark.parametrize("frozen", Frozen)
+def test_frozen_parts_are_whole(frozen: Frozen, tiny_config: NetworkConfig) -> None:
+    parts = {
+        "patch_embed": {Frozen.ENCODER, Frozen.TRUNK},
+        "enc_blocks": {Frozen.ENCODER, Frozen.TRUNK},
+        "enc_norm": {Frozen.ENCODER, Frozen.TRUNK},
+        "mask_token": {Frozen.ENCODER, Frozen.TRUNK},
+        "decoder_embed": {Frozen.TRUNK},
+        "dec_blocks": {Frozen.TRUNK},
+        "dec_blocks2": {Frozen.TRUNK},
+        "dec_norm": {Frozen.TRUNK},
+        "downstream_head1": set(),
+        "downstream_head2": set(),
+        "downstream_head3": set(),
+    }
+    with torch.device("meta"):
+        names = [name for name, _ in Pomato(tiny_config).named_parameters()]
+    assert {name.split(".")[0] for name in names} == set(parts)
+    for name in names:
+        assert frozen.holds(name) == (frozen in parts[name.split(".")[0]])

@@ -7,23 +7,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from pomato_ros.geometry.camera import project
-from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
-from pomato_ros.training.config import Stage, TrainConfig
+from pomato_ros.training.config import Stage, Task, TrainConfig
 from pomato_ros.training.losses import swap_order
 from pomato_ros.training.samples import (
-    Targets,
     WindowBatch,
     WindowDataset,
     augment_colour,
-    mirrored,
-    pair_targets,
+    draw_pairing,
+    draw_turn,
+    draw_window,
     pick_frames,
-    stack_targets,
-    thinned,
 )
+from pomato_ros.training.targets import Targets, mirrored, pair_targets
 
 STEPS = range(9)
 
@@ -50,7 +47,7 @@ def test_a_batch_depends_on_its_step_only(recipe: TrainConfig, batches: list[Win
     other = WindowDataset(recipe)
     for step in reversed(STEPS):
         again = other[step]
-        assert again.key == batches[step].key
+        assert again.pairs == batches[step].pairs
         assert all(torch.equal(*pair) for pair in zip(tensors(again), tensors(batches[step]), strict=True))
 
 
@@ -66,7 +63,7 @@ def test_processes_share_a_step_out_among_themselves(recipe: TrainConfig, batche
         parts = [WindowDataset(recipe, process, 2)[step] for process in (0, 1)]
         assert [len(part.images) for part in parts] == [2, 1]
         for process, part in enumerate(parts):
-            assert (part.key, part.paired) == (whole.key, whole.paired)
+            assert part.pairs == whole.pairs
             assert torch.equal(part.images, whole.images[process::2])
             rows = torch.arange(len(whole.targets.moving)).unflatten(0, (2, 3, -1))[:, process::2].flatten()
             assert torch.equal(part.targets.points_1, whole.targets.points_1[rows])
@@ -91,19 +88,6 @@ def test_scenes_move_on_and_old_ones_are_forgotten(recipe: TrainConfig) -> None:
     assert len(seen) > 40
 
 
-def test_thinned_truth_is_truth_at_evenly_spread_pixels_from_corner_to_corner(clip: Clip) -> None:
-    targets = stack_targets([pair_targets(clip, 0, 2)])
-    for stride in (2, 4):
-        thin = thinned(targets, stride)
-        assert thin.points_1.shape == (1, 32 // stride, 48 // stride, 3)
-        for item in dataclasses.fields(Targets):
-            some, every = getattr(thin, item.name), getattr(targets, item.name)
-            assert torch.equal(some[:, [0, 0, -1, -1], [0, -1, 0, -1]], every[:, [0, 0, -1, -1], [0, -1, 0, -1]])
-        pixels = project(thin.points_1[0].numpy(), clip.intrinsics.matrix())
-        assert np.abs(np.diff(pixels[..., 0], axis=1) - 47 / (48 // stride - 1)).max() < 1
-        assert np.abs(np.diff(pixels[..., 1], axis=0) - 31 / (32 // stride - 1)).max() < 1
-
-
 def test_a_batch_has_the_shape_of_its_stage(recipe: TrainConfig, batches: list[WindowBatch]) -> None:
     sizes = {shape.size_wh for shape in recipe.shapes}
     for step, batch in enumerate(batches):
@@ -113,28 +97,31 @@ def test_a_batch_has_the_shape_of_its_stage(recipe: TrainConfig, batches: list[W
         assert (width, height) in sizes
         assert channels == 3
         assert batch.images.abs().max() <= 1
-        assert batch.key in (0, frames - 1)
+        (key,) = set(batch.pairs.view_2)
+        assert key in (0, frames - 1)
         frames_in_mean = sum(stage.window_frames) / len(stage.window_frames)
         assert windows == max(1, round(stage.windows * frames_in_mean / frames))
         assert batch.targets.moving.dtype is torch.bool
-        assert set(batch.paired) == set(range(frames)) - ({batch.key} if stage.pairwise else set())
-        assert batch.targets.points_match.shape == (2 * windows * len(batch.paired), height, width, 3)
-    assert {batch.key == 0 for batch in batches} == {True, False}
+        assert set(batch.pairs.view_1) == set(range(frames)) - ({key} if stage.pairwise else set())
+        assert batch.targets.points_match.shape == (2 * windows * len(batch.pairs.view_1), height, width, 3)
+        assert all(getattr(batch.targets, name).all() for name in ("valid_1", "valid_2", "valid_match"))
+    assert {batch.pairs.view_2[0] == 0 for batch in batches} == {True, False}
     assert {batch.images.shape[-1] for batch in batches} == {32, 48}
 
 
 def test_rows_are_frames_against_the_key_and_then_the_key_against_frames(batches: list[WindowBatch]) -> None:
     for batch in batches:
-        shape = (2, len(batch.images), len(batch.paired))
+        shape = (2, len(batch.images), len(batch.pairs.view_1))
         names = [item.name for item in dataclasses.fields(Targets)]
         halves = {name: getattr(batch.targets, name).unflatten(0, shape) for name in names}
         from_key, to_key = ({name: value[half] for name, value in halves.items()} for half in (0, 1))
         # X^{k,k} is view 1 of every pair to the key
         assert torch.equal(to_key["points_1"], to_key["points_1"][:, :1].expand_as(to_key["points_1"]))
-        if batch.key not in batch.paired:
+        key = batch.pairs.view_2[0]
+        if key not in batch.pairs.view_1:
             continue
         # a frame paired with itself stands still
-        own = batch.paired.index(batch.key)
+        own = batch.pairs.view_1.index(key)
         for half in (from_key, to_key):
             for name in ("points_1", "points_2", "points_match"):
                 assert torch.equal(half[name][:, own], to_key["points_1"][:, 0])
@@ -150,38 +137,6 @@ def test_swapping_the_order_finds_the_same_pixels_in_the_other_camera(batches: l
         torch.testing.assert_close(seen.norm(dim=-1), own.norm(dim=-1), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("one", "two"), [(0, 2), (2, 0), (1, 1)])
-def test_targets_are_the_truth_of_the_pair(clip: Clip, one: int, two: int) -> None:
-    targets = pair_targets(clip, one, two)
-    matrix = clip.intrinsics.matrix()
-    np.testing.assert_allclose(project(targets.points_1.numpy(), matrix), pixel_grid(32, 48), atol=1e-3)
-    camera_1_from_2 = torch.linalg.inv(clip.world_from_camera[one]) @ clip.world_from_camera[two]
-    moved = clip.points_camera(two).double() @ camera_1_from_2[:3, :3].T + camera_1_from_2[:3, 3]
-    torch.testing.assert_close(targets.points_2.double(), moved, atol=1e-4, rtol=1e-4)
-    distance = (targets.points_match - targets.points_2).norm(dim=-1)
-    assert (distance[targets.moving] > 1e-5).all()
-    assert (distance[~targets.moving] < 1e-3).all()
-    visible = targets.points_match[clip.visible(two, one)]
-    pixels = np.rint(project(visible.numpy(), matrix)).astype(int)
-    same_place = (clip.points_camera(one)[pixels[:, 1], pixels[:, 0]] - visible).norm(dim=-1)
-    assert same_place.median() < 0.05  # half a pixel of the surface
-
-
-def test_mirrored_truth_is_what_a_mirrored_image_sees(clip: Clip) -> None:
-    targets = pair_targets(clip, 0, 2)
-    seen = mirrored(targets)
-    matrix = clip.intrinsics.matrix()
-    np.testing.assert_allclose(project(seen.points_1.numpy(), matrix), pixel_grid(32, 48), atol=1e-3)
-    torch.testing.assert_close(seen.points_1[..., 2], targets.points_1[..., 2].flip(-1))
-    for name in ("points_2", "points_match"):
-        pixels = project(getattr(targets, name).numpy(), matrix)
-        expected = np.stack((47 - pixels[..., 0], pixels[..., 1]), axis=-1)[:, ::-1]
-        np.testing.assert_allclose(project(getattr(seen, name).numpy(), matrix), expected, atol=1e-2)
-    assert torch.equal(seen.moving, targets.moving.flip(-1))
-    for item in dataclasses.fields(Targets):
-        assert torch.equal(getattr(mirrored(seen), item.name), getattr(targets, item.name))
-
-
 def test_half_of_the_windows_are_mirrored_images_with_mirrored_truth(recipe: TrainConfig, clip: Clip) -> None:
     class Unmirrored(WindowDataset):
         def _clip(self, stage: Stage, shape_index: int, number: int) -> Clip:
@@ -191,7 +146,7 @@ def test_half_of_the_windows_are_mirrored_images_with_mirrored_truth(recipe: Tra
     found = set()
     for step in range(3):
         batch = dataset[step]
-        images = batch.images[:, list(batch.paired)].flatten(0, 1)
+        images = batch.images[:, list(batch.pairs.view_1)].flatten(0, 1)
         for image, points in zip(images, batch.targets.points_1[: len(images)], strict=True):
             # whichever frame and side it is: an image and its truth come from the same one
             truths = [(t, side) for t in range(3) for side in (False, True) if same(points, clip, t, side)]
@@ -205,7 +160,7 @@ def test_half_of_the_windows_are_mirrored_images_with_mirrored_truth(recipe: Tra
 
 
 def same(points: Tensor, clip: Clip, frame: int, side: bool) -> bool:
-    targets = pair_targets(clip, frame, frame)
+    targets = pair_targets(clip, frame, frame, 16)
     return torch.equal(points, (mirrored(targets) if side else targets).points_1)
 
 
@@ -234,3 +189,63 @@ def test_frames_of_pairs_are_distinct_and_of_windows_evenly_spaced_both_ways(cli
                 assert len(set(np.diff(picked).tolist())) == 1
     longest = (clip_frames - 1) // 2
     assert steps == set(range(-longest, longest + 1)) - {0}
+
+
+# --- tasks and pairs
+
+
+def test_every_task_of_a_stage_comes_as_often_as_it_is_named(recipe: TrainConfig) -> None:
+    stage = dataclasses.replace(recipe.stages[2], tasks=(Task.ENGINE, Task.TRACKING, Task.TRACKING, Task.VIDEO_DEPTH))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_pairing(generator, stage, 4) for _ in range(800)]
+    assert sum(pairs.both_orders for pairs in drawn) == pytest.approx(200, abs=45)
+    assert sum(pairs.view_1 == pairs.view_2 for pairs in drawn) == pytest.approx(200, abs=45)
+    tracking = [pairs for pairs in drawn if not pairs.both_orders and pairs.view_2 == (0, 0, 0, 0)]
+    assert len(tracking) == pytest.approx(400, abs=60)
+
+
+@pytest.mark.parametrize("task", [Task.TRACKING, Task.VIDEO_DEPTH, Task.FAST_RECONSTRUCTION])
+def test_a_batch_of_a_task_has_the_truth_of_its_pairs(recipe: TrainConfig, clip: Clip, task: Task) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pairs = draw_pairing(generator, dataclasses.replace(recipe.stages[2], tasks=(task,)), 3)
+    sides = set()
+    for _ in range(6):
+        _, (rows,) = draw_window(generator, clip, (2, 1, 0), pairs, 16)
+        truth = [pair_targets(clip, 2 - a, 2 - b, 16) for a, b in zip(pairs.view_1, pairs.view_2, strict=True)]
+        side = not torch.equal(rows[0].points_1, truth[0].points_1)
+        sides.add(side)
+        for found, expected in zip(rows, truth, strict=True):
+            expected = mirrored(expected) if side else expected
+            assert all(
+                torch.equal(getattr(found, i.name), getattr(expected, i.name)) for i in dataclasses.fields(found)
+            )
+    assert sides == {True, False}
+
+
+# --- scenes for many workers
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 40), (13, 53), (5, 8), (7, 7)])
+def test_a_turn_is_one_of_the_steps_own_lane_where_there_is_one(first: int, end: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for lanes in (1, 4, 16):
+        for step in range(20):
+            drawn = {draw_turn(generator, first, end, lanes, step) for _ in range(500)}
+            own = {turn for turn in range(first, end) if turn % lanes == step % lanes}
+            assert drawn == (own or set(range(first, end)) or {first})
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_render_no_scene_twice(recipe: TrainConfig, workers: int) -> None:
+    stage = dataclasses.replace(recipe.stages[0], steps=24, clips=24, new_clips=1, windows=1)
+    config = dataclasses.replace(recipe, stages=(stage,), shapes=recipe.shapes[:1], lanes=4)
+    seen: list[set[int]] = []
+    for worker in range(workers):
+        dataset = WindowDataset(config)
+        numbers: set[int] = set()
+        for step in range(worker, stage.steps, workers):
+            dataset[step]
+            numbers |= {number for _, number in dataset._clips}
+        seen.append(numbers)
+    assert sum(map(len, seen)) == len(set.union(*seen))
+    assert all(len(numbers) >= 3 for numbers in seen)

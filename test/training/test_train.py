@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,26 +14,25 @@ from torch import Tensor
 from pomato_ros.config import NetworkConfig
 from pomato_ros.model.checkpoint import load_checkpoint
 from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.wiring import predict_window
 from pomato_ros.training import train as trainer
-from pomato_ros.training.config import Stage, TrainConfig
-from pomato_ros.training.launch import launch
+from pomato_ros.training.config import Frozen, RunOptions, Stage, Task, TrainConfig
+from pomato_ros.training.journal import LOG_FILE
+from pomato_ros.training.launch import count_workers, launch
 from pomato_ros.training.samples import WindowDataset
-from pomato_ros.training.train import (
-    LOG_FILE,
+from pomato_ros.training.state import (
     STATE_FILE,
-    RunOptions,
     TrainState,
     fresh_state,
-    learning_rate,
     load_state,
     make_optimiser,
     save_state,
-    train,
-    train_step,
     update_average,
 )
+from pomato_ros.training.train import Deadline, learning_rate, train, train_step
 
 CPU = torch.device("cpu")
+MakeNetwork = Callable[..., Pomato]
 
 
 def run_options(folder: Path, **changes: object) -> RunOptions:
@@ -134,7 +136,7 @@ def test_the_matching_head_begins_as_the_second(recipe: TrainConfig, monkeypatch
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_frozen_trunk_stays_as_it_is_also_after_resuming(recipe: TrainConfig, tmp_path: Path, stage: int) -> None:
     free = dataclasses.replace(recipe.stages[0], steps=1)
-    frozen = dataclasses.replace(recipe.stages[stage], steps=3, frozen_trunk=True)
+    frozen = dataclasses.replace(recipe.stages[stage], steps=3, frozen=Frozen.TRUNK)
     config = dataclasses.replace(recipe, stages=(free, frozen))
     state = fresh_state(config, CPU, None)
     advance(config, state, 1)
@@ -148,9 +150,33 @@ def test_a_frozen_trunk_stays_as_it_is_also_after_resuming(recipe: TrainConfig, 
     assert all(name.startswith("downstream_head") for name in changed)
 
 
+def test_a_frozen_encoder_stays_while_decoders_and_heads_learn(recipe: TrainConfig) -> None:
+    stage = dataclasses.replace(recipe.stages[2], steps=2, frozen=Frozen.ENCODER, tasks=(Task.TRACKING,))
+    config = dataclasses.replace(recipe, stages=(stage,))
+    state = fresh_state(config, CPU, None)
+    before = weights_of(state.network)
+    advance(config, state, 2)
+    changed = differing(before, weights_of(state.network))
+    parts = {name.split(".")[0] for name in changed}
+    assert parts >= {"decoder_embed", "dec_blocks", "dec_blocks2", "dec_norm", "downstream_head1", "downstream_head3"}
+    assert not parts & {"patch_embed", "enc_blocks", "enc_norm", "mask_token"}
+
+
+@pytest.mark.parametrize("task", Task)
+def test_every_task_teaches_all_heads_and_the_motion_modules(recipe: TrainConfig, task: Task) -> None:
+    stage = dataclasses.replace(recipe.stages[2], steps=2, window_frames=(3,), tasks=(task,))
+    config = dataclasses.replace(recipe, stages=(stage,))
+    state = fresh_state(config, CPU, None)
+    before = weights_of(state.network)
+    advance(config, state, 2)
+    changed = differing(before, weights_of(state.network))
+    for head in ("downstream_head1", "downstream_head2", "downstream_head3"):
+        assert any(name.startswith(head) and ".motion_modules." in name for name in changed)
+
+
 def test_steps_on_one_batch_lower_its_loss(recipe: TrainConfig) -> None:
     stage = Stage("matching", 20, 6e-3, 1, (2,), 3, 1, 0, pairwise=True, matching=True)
-    config = dataclasses.replace(recipe, stages=(stage,), shapes=recipe.shapes[:1])
+    config = dataclasses.replace(recipe, stages=(stage,), shapes=recipe.shapes[:1], seed=0)
     state = fresh_state(config, CPU, None)
     batch = WindowDataset(config)[0]
     losses = []
@@ -266,6 +292,91 @@ def test_a_run_out_of_time_stops_and_can_go_on(recipe: TrainConfig, tmp_path: Pa
     assert final_state(recipe, tmp_path).step == 2
 
 
+@pytest.mark.parametrize(("step_s", "saving_s", "steps"), [(1.0, 0.0, 9), (1.0, 3.5, 6), (2.0, 0.0, 4), (20.0, 0.0, 1)])
+def test_a_call_is_done_in_time_with_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float, saving_s: float, steps: int
+) -> None:
+    now = 100.5  # half a second after the call began
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    deadline = Deadline(run_options(tmp_path, seconds=10.0, started_s=100.0))
+    deadline.saving_s = saving_s
+    done = 0
+    while True:
+        now += step_s
+        done += 1
+        if deadline.is_near():
+            break
+    assert done == steps
+    assert now + saving_s <= 110.0 or steps == 1
+
+
+def test_one_slow_step_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    deadline = Deadline(run_options(tmp_path, seconds=1000.0, started_s=0.0))
+    now = 300.0  # compiles, fills its stock of scenes
+    assert not deadline.is_near()
+    while not deadline.is_near():
+        now += 1.0
+    assert now > 990
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_finishes_its_step_and_can_go_on(
+    recipe: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def told(config: TrainConfig, state: TrainState, *rest: object) -> object:
+        if state.step == 1:
+            os.kill(os.getpid(), number)
+        return step_taken(config, state, *rest)
+
+    step_taken = trainer.train_step
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", told)
+        train(recipe, run_options(tmp_path))
+    assert signal.getsignal(number) is before
+    assert final_state(recipe, tmp_path).step == 2
+    train(recipe, run_options(tmp_path, seconds=1e-9))
+    assert final_state(recipe, tmp_path).step == 3
+
+
+def test_the_first_step_of_a_call_is_kept_at_once(
+    recipe: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(config: TrainConfig, state: TrainState, *rest: object) -> object:
+        if state.step == 1:
+            raise KeyboardInterrupt
+        return step_taken(config, state, *rest)
+
+    step_taken = trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, run_options(tmp_path))
+    assert final_state(recipe, tmp_path).step == 1
+
+
+def test_an_interrupted_run_logs_every_step_once(
+    recipe: TrainConfig, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(config: TrainConfig, state: TrainState, *rest: object) -> object:
+        if state.step == 5:
+            raise KeyboardInterrupt
+        return step_taken(config, state, *rest)
+
+    step_taken = trainer.train_step
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "train_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, run_options(tmp_path))
+    train(recipe, run_options(tmp_path))
+    here, there = (
+        [{**json.loads(line), "time": 0} for line in (folder / LOG_FILE).read_text().splitlines()]
+        for folder in (tmp_path, straight)
+    )
+    assert here == there
+
+
 def test_a_finished_run_stays_finished(recipe: TrainConfig, straight: Path) -> None:
     before = (straight / "weights.safetensors").read_bytes()
     train(recipe, run_options(straight))
@@ -293,6 +404,35 @@ def test_a_run_can_begin_with_given_weights(recipe: TrainConfig, straight: Path,
     assert all((value - one_step_on[name]).abs().max() < largest_step for name, value in weights_of(start).items())
 
 
+def test_a_temporal_run_can_begin_with_pairwise_weights(recipe: TrainConfig, make_network: MakeNetwork) -> None:
+    # as converted from an official checkpoint: what motion modules would look like is not known
+    pairwise = make_network(dataclasses.replace(recipe.network, temporal_length=0, group_norm_groups=32))
+    state = fresh_state(recipe, CPU, pairwise)
+    for network in (state.network, state.average):
+        weights = weights_of(network)
+        assert not any(not torch.equal(weights[name], value) for name, value in weights_of(pairwise).items())
+    images = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        one, other = (predict_window(network.eval(), images, 0) for network in (state.network, pairwise))
+    assert torch.equal(one.to_key.points_match, other.to_key.points_match)
+
+
+def test_weights_of_another_size_are_no_start(recipe: TrainConfig, make_network: MakeNetwork) -> None:
+    for changes in ({"enc_depth": 3}, {"temporal_length": 5}, {"temporal_length": 0, "dpt_last_dim": 4}):
+        other = make_network(dataclasses.replace(recipe.network, **changes))
+        with pytest.raises(ValueError, match="the weights to start from are of another network"):
+            fresh_state(recipe, CPU, other)
+
+
+def test_a_recipe_that_goes_on_from_weights_asks_for_them_but_not_to_resume(
+    recipe: TrainConfig, straight: Path
+) -> None:
+    config = dataclasses.replace(recipe, from_scratch=False)
+    with pytest.raises(ValueError, match="goes on from trained weights: give .* with --start"):
+        fresh_state(config, CPU, None)
+    assert final_state(config, straight).step == recipe.total_steps
+
+
 def test_a_folder_of_another_network_is_refused(recipe: TrainConfig, straight: Path) -> None:
     other = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, enc_depth=3))
     with pytest.raises(ValueError, match=f"{STATE_FILE} belongs to another network; choose another --out folder"):
@@ -303,4 +443,16 @@ def test_the_log_has_a_line_for_every_second_step(recipe: TrainConfig, straight:
     entries = [json.loads(line) for line in (straight / LOG_FILE).read_text().splitlines()]
     assert [entry["step"] for entry in entries] == list(range(2, recipe.total_steps + 1, 2))
     assert all(entry["total"] == entry["total"] for entry in entries)
-    assert [entry["stage"] for entry in entries] == [recipe.stage_at(entry["step"]).name for entry in entries]
+    assert [entry["stage"] for entry in entries] == [recipe.stage_at(entry["step"] - 1).name for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"), [(16, 1, 16), (24, 1, 16), (12, 1, 8), (2, 1, 2), (16, 4, 4)]
+)
+def test_a_gpu_gets_workers_that_share_no_scene(
+    recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert count_workers(recipe, torch.device("cuda"), processes) == workers
+    assert recipe.lanes % workers == 0
+    assert count_workers(recipe, CPU, processes) == 1

@@ -52,10 +52,15 @@ def test_validation_looks_at_held_out_scenes_in_inference_mode(
         seeds.append(seed)
         return render_clip(seed, *rest)
 
+    validation.held_out_clips.cache_clear()
     monkeypatch.setattr(validation, "SCENES", 2)
     monkeypatch.setattr(validation, "render_clip", watched)
     network = make_network(recipe.network)
     scores = validation.validate(network, recipe, recipe.stages[-1], torch.device("cpu"))
+    again = validation.validate(network, recipe, recipe.stages[-1], torch.device("cpu"))
+    validation.held_out_clips.cache_clear()
+    assert again == scores
+    assert len(seeds) == 2
     assert min(seeds) >= validation.HELD_OUT_SEED
     assert len(set(seeds)) == 2
     assert not network.training

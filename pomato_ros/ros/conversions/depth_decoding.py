@@ -1,0 +1,85 @@
+"""Depth images of both encodings of REP-118 to metres."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image
+
+from pomato_ros.ros.conversions.camera_info import check_finite, pinhole, region_intrinsics
+from pomato_ros.ros.conversions.image_decoding import Encoding, check_size, image_rows
+from pomato_ros.ros.conversions.input_error import InputError
+from pomato_ros.structures import Intrinsics
+
+MILLIMETRES, METRES = "16UC1", "32FC1"
+SAMPLES: dict[str, np.dtype[Any]] = {
+    MILLIMETRES: np.dtype(np.uint16),
+    "mono16": np.dtype(np.uint16),
+    METRES: np.dtype(np.float32),
+}
+REGISTERED_SHARE = 0.02  # of the focal length and of the image's width: cameras that differ by more are two
+
+
+def decode_depth(message: Image, max_pixels: int) -> NDArray[np.float32]:
+    """The (h, w) depth in metres, NaN where invalid: 16UC1 millimetres with 0 as invalid, or 32FC1 metres.
+
+    Honours ``step`` and ``is_bigendian``.
+
+    Raises:
+        InputError: Another encoding, no pixels, more than ``max_pixels``, or too little data.
+    """
+    sample = SAMPLES.get(message.encoding)
+    if sample is None:
+        raise InputError(
+            f"depth image encoding: expected {MILLIMETRES} (millimetres) or {METRES} (metres), got '{message.encoding}'"
+        )
+    check_size(message.width, message.height, max_pixels)
+    rows = np.ascontiguousarray(image_rows(message, Encoding(sample.itemsize, lambda bytes_of_rows: bytes_of_rows)))
+    values = rows.view(sample.newbyteorder(">" if message.is_bigendian else "<")).astype(np.float32)
+    depth_m = values * np.float32(1e-3) if sample.itemsize == 2 else values
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan))
+
+
+def at_image_size(depth_m: NDArray[np.float32], image_wh: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) depth of the whole view at another size, nearest pixels.
+
+    Raises:
+        InputError: The shapes of depth image and image differ, so that they cannot be one view.
+    """
+    height, width = depth_m.shape
+    if (width, height) == image_wh:
+        return depth_m
+    if abs(width * image_wh[1] - height * image_wh[0]) > REGISTERED_SHARE * width * image_wh[1]:
+        raise InputError(
+            f"depth image: expected the shape of the image, {image_wh[0]}x{image_wh[1]}, got {width}x{height}; "
+            "register it to the camera (depth_image_proc/register, or align_depth of the driver)"
+        )
+    columns, rows = (
+        ((np.arange(size) + 0.5) * own / size).astype(int) for size, own in zip(image_wh, (width, height), strict=True)
+    )
+    return depth_m[rows[:, None], columns]
+
+
+def check_registered(depth_info: CameraInfo, image: Intrinsics) -> None:
+    """Refuse depth whose camera, at the image's size, is another than the image's.
+
+    Raises:
+        InputError: The two differ, or the calibration of the depth image is none.
+    """
+    if depth_info.k[0] == 0.0:
+        return
+    check_finite(depth_info)
+    own = region_intrinsics(depth_info, *pinhole(depth_info.k, row_length=3))
+    if not (own.width_px and own.height_px):
+        raise InputError("depth camera_info: expected a size, got 0x0")
+    x, y = image.width_px / own.width_px, image.height_px / own.height_px
+    seen = replace(own, fx_px=own.fx_px * x, fy_px=own.fy_px * y, cx_px=own.cx_px * x, cy_px=own.cy_px * y)
+    slack_px = REGISTERED_SHARE * max(image.fx_px, image.width_px)
+    names = ("fx_px", "fy_px", "cx_px", "cy_px")
+    if any(abs(getattr(seen, name) - getattr(image, name)) > slack_px for name in names):
+        told = "; ".join(f"{name[:2]} {getattr(image, name):.1f} against {getattr(seen, name):.1f}" for name in names)
+        raise InputError(
+            f"depth camera_info is of another camera than the image's ({told}): register the depth image to the camera"
+        )

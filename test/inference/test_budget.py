@@ -1,0 +1,128 @@
+"""The latency budget against machines whose time for a window of n frames is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pomato_ros.inference.budget import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, window_levels
+
+SIZES = (12, 10, 8, 6)
+Cost = Callable[[int, int], float]  # window size, number of the step -> seconds
+
+
+def steps(budget: LatencyBudget, count: int, cost: Cost, allowed_s: float) -> list[int]:
+    """The window sizes of ``count`` steps, each told with its cost."""
+    sizes = []
+    for number in range(count):
+        sizes.append(budget.window_size)
+        seconds = cost(sizes[-1], number)
+        budget.observe({"preprocess": 0.1 * seconds, "model": 0.9 * seconds}, allowed_s, sizes[-1])
+    return sizes
+
+
+def linear(window_size: int, _: int) -> float:
+    return 0.01 * window_size
+
+
+def noisy(window_size: int, number: int) -> float:
+    return linear(window_size, number) * (1 + 0.03 * np.sin(2.4 * number))
+
+
+def test_without_a_budget_nothing_is_shortened_or_said() -> None:
+    budget = LatencyBudget(SIZES)
+    assert set(steps(budget, 200, lambda size, _: 1e3 * size, allowed_s=0.0)) == {12}
+    assert budget.describe() == ""
+
+
+@pytest.mark.parametrize(("allowed_s", "size"), [(0.13, 12), (0.115, 10), (0.09, 8), (0.065, 6)])
+def test_it_settles_on_the_longest_window_that_fits_and_stays(allowed_s: float, size: int) -> None:
+    budget = LatencyBudget(SIZES)
+    assert set(steps(budget, 500, noisy, allowed_s)[-400:]) == {size}
+    assert budget.estimate_s <= allowed_s
+    assert not budget.is_over
+
+
+def test_it_moves_one_level_at_a_time() -> None:
+    budget = LatencyBudget(SIZES)
+    down = steps(budget, 100, linear, 0.065)
+    up = steps(budget, 400, lambda size, _: 1e-3 * size, 0.065)
+    levels = [SIZES.index(size) for size in (*down, *up)]
+    assert np.abs(np.diff(levels)).max() == 1
+    assert (down[-1], up[-1]) == (6, 12)
+
+
+def test_what_cannot_be_kept_is_said() -> None:
+    budget = LatencyBudget(SIZES)
+    steps(budget, 100, linear, 0.03)
+    assert budget.window_size == 6
+    assert budget.is_over
+    assert budget.describe() == "over: window 6 of 12, 60 of 30 ms (last: preprocess 6, model 54)"
+    steps(budget, 2 * STEPS_JUDGED, lambda size, _: 0.02, 0.03)
+    assert not budget.is_over
+
+
+def test_one_disturbed_step_in_a_round_decides_nothing() -> None:
+    budget = LatencyBudget(SIZES)
+    sizes = steps(budget, 480, lambda size, number: 9.0 if number % STEPS_JUDGED == 7 else linear(size, 0), 0.13)
+    assert set(sizes) == {12}
+
+
+def test_two_long_steps_are_enough() -> None:
+    budget = LatencyBudget(SIZES)
+    assert steps(budget, 3, linear, 0.11) == [12, 12, 10]
+
+
+def test_it_climbs_only_where_the_longer_window_is_expected_to_fit() -> None:
+    budget = LatencyBudget(SIZES)
+    steps(budget, 10, linear, 0.11)
+    assert budget.window_size == 10
+    # 12 / 10 of this is above 0.9 of what is allowed
+    assert set(steps(budget, 300, lambda *_: 0.085, 0.11)) == {10}
+    assert steps(budget, 2 * STEPS_JUDGED, lambda *_: 0.08, 0.11)[-1] == 12
+
+
+def test_attempts_that_fail_become_rare_but_never_cease() -> None:
+    def cliff(size: int, _: int) -> float:  # a longer window costs far more than in proportion
+        return 0.2 if size == 12 else 0.05
+
+    budget = LatencyBudget(SIZES)
+    sizes = np.array(steps(budget, 60 * STEPS_JUDGED * LONGEST_PATIENCE // 8, cliff, 0.1))
+    attempts = np.flatnonzero(np.diff(sizes) > 0)
+    gaps = np.diff(attempts)
+    assert len(attempts) > 5
+    assert (np.diff(gaps) >= 0).all()
+    assert gaps[-1] == pytest.approx(LONGEST_PATIENCE * STEPS_JUDGED, abs=STEPS_JUDGED)
+    assert (sizes == 12).mean() < 0.02
+
+
+def test_steps_of_the_window_before_are_not_counted() -> None:
+    budget = LatencyBudget(SIZES)
+    for _ in range(50):
+        budget.observe({"model": 9.0}, 0.13, 10)
+    assert budget.window_size == 12
+    assert budget.describe() == "window 12 of 12, measuring"
+
+
+def test_a_budget_that_is_lifted_gives_the_whole_window_back() -> None:
+    budget = LatencyBudget(SIZES)
+    steps(budget, 100, linear, 0.065)
+    budget.observe({"model": 0.06}, 0.0, 6)
+    assert (budget.window_size, budget.describe()) == (12, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ((12, 4, "anchored"), (12, 10, 8)),
+        ((12, 4, "rolling"), (12, 10, 8, 6)),
+        ((12, 2, "anchored"), (12, 10, 8, 6)),
+        ((6, 4, "anchored"), (6,)),
+        ((2, 1, "anchored"), (2,)),
+        ((5, 1, "rolling"), (5, 4, 3)),
+    ],
+)
+def test_windows_are_shortened_as_far_as_the_overlap_allows(
+    options: tuple[int, int, str], sizes: tuple[int, ...]
+) -> None:
+    assert window_levels(*options) == sizes
