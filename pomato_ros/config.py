@@ -221,7 +221,7 @@ class WindowOptions:
     max_rate_hz: float = option(0.0, "upper limit of the step rate; 0 means none", unit="Hz", minimum=0.0, dynamic=True)
     max_latency_ms: float = option(
         0.0,
-        "longest time a step may take, at the 95th percentile; the window is shortened to keep it, as far as to half of "
+        "longest time a step may take, at the 95th percentile; the window is shortened to keep it, as far as half of "
         "window_size or, anchored, twice the overlap; 0 means any",
         unit="ms",
         minimum=0.0,

@@ -11,6 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
+from pomato_ros.cli.bench_picture import draw_steps
 from pomato_ros.cli.results import conclude, machine_name
 from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine
@@ -18,8 +19,8 @@ from pomato_ros.evaluation.bench import (
     Replay,
     SteadyRun,
     matrix_gflops,
-    peak_rss_mib,
     replay,
+    rss_mib,
     run_steady,
     summarise_bench,
 )
@@ -59,6 +60,7 @@ def bench(
     mode: Annotated[str, typer.Option(help="anchored or rolling.")] = PomatoConfig().window.mode,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = PomatoConfig().model.precision,
     twin_steps: Annotated[int, typer.Option(min=1, help="With --check: steps that the slow twin repeats.")] = 4,
+    picture: Annotated[Path | None, typer.Option(help="PNG of every step as a bar of its stages.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")] = False,
 ) -> int:
@@ -80,6 +82,9 @@ def bench(
     console.print(f"{machine_name()}; {summary['device']}, {summary['precision']}, weights {summary['weights_sha256']}")
     console.print(step_table(steady))
     console.print(run_table(summary))
+    if picture is not None:
+        draw_steps(steady, f"{summary['preset']} at {summary['image_size_px']} px on {machine_name()}", picture)
+        console.print(f"wrote {picture}", highlight=False)
     conclude("bench", summary, save, as_json, console)
     return 0
 
@@ -95,6 +100,7 @@ def run_check(
     console: Console,
 ) -> int:
     """The network beside its slow twin on frames of noise."""
+    empty_mib = rss_mib()
     try:
         fast = Predictor.from_options(config.model) if not preset else random_predictor(config, preset)
         slow = Predictor(fast.checkpoint, fast.device, fast.precision, reuse=False)
@@ -107,7 +113,7 @@ def run_check(
     except (ValueError, OSError) as error:
         console.print(f"[bold red]benchmark failed:[/] {error}", highlight=False)
         return 1
-    summary = summarise_twins(timed, arithmetic, gflops, peak_rss_mib()) | {
+    summary = summarise_twins(timed, arithmetic, gflops, empty_mib) | {
         "preset": preset or ("nano" if not config.model.checkpoint else Path(config.model.checkpoint).stem),
         "image_size": f"{size_wh[0]}x{size_wh[1]}",
         "window_size": config.window.window_size,

@@ -1,6 +1,8 @@
 """`pomato train`: trains a preset on rendered or recorded scenes, or goes on where an earlier call stopped."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -50,17 +52,18 @@ def train(
     import torch
 
     from pomato_ros.training.config import PRESETS, RunOptions, scaled_to
-    from pomato_ros.training.launch import count_workers, launch
+    from pomato_ros.training.launch import check_run, count_workers, launch
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"unknown preset '{preset}'; known: {', '.join(PRESETS)}")
     name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    config = dataclasses.replace(
-        scaled_to(PRESETS[preset], share),
-        seed=seed,
-        mixture=parse_mixture(mix) if mix else PRESETS[preset].mixture,
-        data=parse_folders(data or []),
-    )
+    with usage_errors():
+        config = dataclasses.replace(
+            scaled_to(PRESETS[preset], share),
+            seed=seed,
+            mixture=parse_mixture(mix) if mix else PRESETS[preset].mixture,
+            data=parse_folders(data or []),
+        )
     torch_device = torch.device(name)
     places = torch.cuda.device_count() if torch_device.type == "cuda" else os.cpu_count() or 1
     processes = processes or min(places, config.fewest_windows)
@@ -75,6 +78,8 @@ def train(
         tensorboard=tensorboard,
         started_s=started_s,
     )
+    with usage_errors():
+        check_run(config, options, start)
     before = None
     if score:
         from pomato_ros.cli.training_scores import print_progress, score_start, scores_here
@@ -86,6 +91,15 @@ def train(
         print_progress(before, out, score)
     typer.echo(f"weights: {out / 'weights.safetensors'}")
     return 0
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """A value that a recipe cannot use is the caller's mistake, told without a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_folders(texts: list[str]) -> dict[str, Path]:

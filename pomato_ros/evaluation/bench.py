@@ -180,7 +180,7 @@ def summarise_bench(steady: SteadyRun, replayed: Replay) -> dict[str, FlatValue]
     latency = percentiles(replayed.latencies)
     summary: dict[str, FlatValue] = {"step_ms_p50": total[0], "step_ms_p95": total[1]}
     for stage in STAGES:
-        summary[f"{stage}_ms"] = percentiles(stage_seconds(steady, stage))[0]
+        summary[f"{stage}_ms"], summary[f"{stage}_ms_p95"] = percentiles(stage_seconds(steady, stage))
     summary |= {
         "messages_ms": percentiles(messages)[0],
         "peak_rss_mib": steady.peak_rss_mib,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,8 @@ LOGGER = logging.getLogger(__name__)
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
 AT_ODDS = 25.0  # squared distance of two poses, 6 if their covariances are honest, beyond which one is wrong
+ODDS_KEPT, LEAST_ODDS = 20, 6  # frames in which landmarks and pointmap were compared; so many tell how they get on
+MOST_ODDS = 0.35  # share of them with a contradiction, up to which the pointmap is believed in the next one
 UNSEEN_SPEED_M_S = 0.5  # how far a camera may have gone while nothing was seen, as a standard deviation
 UNSEEN_TURN_RAD_S = 0.5
 
@@ -126,6 +129,8 @@ class SceneEstimator:
         self._way_m = 0.0  # since the camera was last placed without landmarks
         self._landmarks_covariance = FIRST_COVARIANCE  # of the camera that was last placed without them,
         self._landmarks_begun_m = np.zeros(3)  # and where it was
+        self._contradiction = np.zeros(6)  # the worst between landmarks and pointmap since then
+        self._odds: deque[bool] = deque(maxlen=ODDS_KEPT)  # whether they contradicted each other in each frame
         self._frames_seen = 0
         self._scale = ScaleFilter(known=self.config.scale.scale_source not in SENSOR_SOURCES)
         self._stretch_m = np.zeros(3)
@@ -175,7 +180,7 @@ class SceneEstimator:
         self._remember(newest, place, points_m[..., 2], ~mask)
         if place.world_from_camera is not None and self._uses_landmarks():
             if not place.on_landmarks and place.covariance is not None:  # those that stay are looked at from here
-                self._landmarks_covariance, self._way_m = place.covariance, 0.0
+                self._landmarks_covariance, self._way_m, self._contradiction = place.covariance, 0.0, np.zeros(6)
                 self._landmarks_begun_m = place.world_from_camera[:3, 3]
             self._landmarks.learn(newest.image_rgb, points_m[..., 2], ~mask, place.world_from_camera, intrinsics)
         surface = np.where(np.isnan(points[..., 2]), points[..., 2], smoothed(points_m[..., 2]))
@@ -321,17 +326,36 @@ class SceneEstimator:
         """The newest camera among the landmarks; where they contradict the pointmap, as enough others of them have it.
 
         Landmarks on movers agree among themselves as well as those at rest do; the pointmap is of one moment, so that
-        movers do not spoil it. But it may err altogether: it only chooses between opinions of landmarks.
+        movers do not spoil it. But it may err altogether: if it often contradicts them, it only chooses between
+        opinions of landmarks, and what it says else is doubt.
         """
         if not self._uses_landmarks():
             return None
         found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
-        if found is None or isinstance(on_points, PnpFailure) or not self._at_odds(found, on_points, reference, scale):
+        if found is None or isinstance(on_points, PnpFailure):
+            return found
+        credible = self._points_credible()
+        self._odds.append(self._at_odds(found, on_points, reference, scale))
+        if not self._odds[-1]:
             return found
         by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
         others = self._landmarks.others_near(by_points, intrinsics)
-        agreed = others is not None and not self._at_odds(others, on_points, reference, scale)
-        return others if agreed else found
+        if others is not None and not self._at_odds(others, on_points, reference, scale):
+            return others
+        if credible:
+            return None  # the landmarks have been caught by movers
+        self._contradict(found.world_from_camera, by_points)
+        return found
+
+    def _points_credible(self) -> bool:
+        """Whether pointmap and landmarks have mostly agreed lately, so that the pointmap's covariance means something."""
+        return len(self._odds) >= LEAST_ODDS and float(np.mean(self._odds)) < MOST_ODDS
+
+    def _contradict(self, by_landmarks: PoseArray, by_points: PoseArray) -> None:
+        """One of the two is wrong, nobody knows which: from now on the landmarks' poses are doubted by that much."""
+        apart = difference(by_landmarks, by_points)
+        if np.linalg.norm(apart[:3]) > np.linalg.norm(self._contradiction[:3]):
+            self._contradiction = apart
 
     def _surer_than_points(
         self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
@@ -373,6 +397,7 @@ class SceneEstimator:
             return None
         since_m = found.world_from_camera[:3, 3] - self._landmarks_begun_m
         covariance = carried(self._landmarks_covariance, since_m) + found.covariance
+        covariance += np.outer(self._contradiction, self._contradiction)
         astray_m = PLACE_SHARE * self._way_m
         covariance += np.diag([astray_m**2] * 3 + [(astray_m / typical_depth(reference.depth_m)) ** 2] * 3)
         relative = RelativePose(
@@ -423,6 +448,8 @@ class SceneEstimator:
         found = [pose for pose in (on_points, on_features) if isinstance(pose, RelativePose)]
         trusted = [pose for pose in found if self._trusted(pose)]
         if len(trusted) > 1 and differ(*trusted):  # one of them knows less of its errors than it says
+            if self._points_credible():
+                return on_points
             return min(trusted, key=lambda pose: pose.misfit)
         return min(trusted or found, key=lambda pose: pose.position_variance, default=on_points)
 
@@ -657,10 +684,15 @@ def carried(covariance: PoseArray, way: PoseArray) -> PoseArray:
     return jacobian @ covariance @ jacobian.T
 
 
+def difference(world_from_a: PoseArray, world_from_b: PoseArray) -> PoseArray:
+    """(6,) position and rotation (rad) from b to a, world axes."""
+    turn = rotation_log(world_from_a[:3, :3] @ world_from_b[:3, :3].T)
+    return np.concatenate((world_from_a[:3, 3] - world_from_b[:3, 3], turn))
+
+
 def squared_distance(world_from_a: PoseArray, world_from_b: PoseArray, covariance: PoseArray) -> float:
     """Mahalanobis' squared distance of two poses (4, 4) whose difference has this covariance (6, 6), world axes."""
-    turn = rotation_log(world_from_a[:3, :3] @ world_from_b[:3, :3].T)
-    apart = np.concatenate((world_from_a[:3, 3] - world_from_b[:3, 3], turn))
+    apart = difference(world_from_a, world_from_b)
     return float(apart @ np.linalg.solve(covariance + FIRST_COVARIANCE, apart))
 
 

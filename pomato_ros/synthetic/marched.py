@@ -15,8 +15,9 @@ from torch import Tensor
 from pomato_ros.synthetic.draw import Draw
 from pomato_ros.synthetic.shapes import NEAR, around_axis, quadratic
 
-STEPS = 160  # most steps along a ray
-REFINEMENTS = 12  # of the root, once it is between two steps
+STEPS = 320  # most steps along a ray
+REFINEMENTS = 20  # of the root, once it is between two steps
+GROWTH = 0.008  # of the shortest step over endless ground, metres per metre already gone
 Field = Callable[[Tensor], Tensor]  # points (m, 3) to values (m,)
 
 
@@ -99,7 +100,7 @@ class Terrain:
         low, high = slab_interval(origin[:, 2], direction[:, 2], -self.relief.depth_m - 1e-3, 1e-3)
         near, far = torch.maximum(near, low), torch.minimum(far, high)
         shortest = min(2.0 * math.pi / math.hypot(*k) for k in self.relief.wave_vectors)
-        return first_crossing(origin, direction, near, far, self._field, self._slope, 0.04 * shortest)
+        return first_crossing(origin, direction, near, far, self._field, self._slope, 0.04 * shortest, GROWTH)
 
     def normal(self, points: Tensor) -> Tensor:
         """See :class:`~pomato_ros.synthetic.shapes.Shape`."""
@@ -187,7 +188,14 @@ def slab_interval(origin_z: Tensor, direction_z: Tensor, low: float, high: float
 
 
 def first_crossing(
-    origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, field: Field, slope: float, least_step_m: float
+    origin: Tensor,
+    direction: Tensor,
+    near: Tensor,
+    far: Tensor,
+    field: Field,
+    slope: float,
+    least_step_m: float,
+    growth: float = 0.0,
 ) -> Tensor:
     """Ray parameter (t, n) at which ``field`` first changes its sign between ``near`` and ``far``, or infinity.
 
@@ -198,7 +206,8 @@ def first_crossing(
         far: (t, n) where to end.
         field: points (m, 3) to values (m,).
         slope: most that the field changes per metre.
-        least_step_m: shortest step.
+        least_step_m: shortest step at the ray's origin.
+        growth: what a metre that the ray has gone adds to it, in metres.
     """
     found = torch.full_like(near, torch.inf)
     where = torch.nonzero((far > NEAR) & (near < far))
@@ -215,7 +224,8 @@ def first_crossing(
         if len(going) == 0:
             break
         here = low[going]
-        ahead = here + torch.clamp(value.abs() / slope, min=least_step_m) * per_metre[going]
+        least = least_step_m + growth * here / per_metre[going]
+        ahead = here + torch.maximum(value.abs() / slope, least) * per_metre[going]
         value = field(o[going] + ahead[:, None] * d[going])
         crossed = (value > 0.0) != outside[going]
         high[going[crossed]] = ahead[crossed]

@@ -1,7 +1,6 @@
 """Puts objects into a scene: at rest and on paths, in view, out of the camera's way and mostly out of each other's."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,28 +28,16 @@ GLOSS = ((0.2, 1.0), (8.0, 120.0))  # strength and sharpness of highlights, log-
 UPRIGHT = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Clock:
-    """The times of a clip, in seconds, zero in its middle."""
-
-    times_s: Tensor  # (t,)
-
-    @property
-    def duration_s(self) -> float:
-        """From the first time to the last."""
-        return float(self.times_s[-1] - self.times_s[0])
-
-
 def place_all(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor) -> list[Placed]:
     """All objects of a scene, those at rest first in the list, whoever finds its place first."""
     placed: list[Placed] = []
     if config.movers_first:
-        place_movers(draw, config, stage, times_s, placed)
+        _place_movers(draw, config, stage, times_s, placed)
         movers = len(placed)
         _place_statics(draw, config, stage, placed)
         return placed[movers:] + placed[:movers]
     _place_statics(draw, config, stage, placed)
-    place_movers(draw, config, stage, times_s, placed)
+    _place_movers(draw, config, stage, times_s, placed)
     return placed
 
 
@@ -60,7 +47,7 @@ def _place_statics(draw: Draw, config: WorldConfig, stage: Stage, placed: list[P
         _place_static(draw, config, stage, placed)
 
 
-def place_movers(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, placed: list[Placed]) -> None:
+def _place_movers(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, placed: list[Placed]) -> None:
     """Append the movers."""
     if draw.chance(config.mover_probability):
         for _ in range(draw.integer(config.movers)):
@@ -74,9 +61,17 @@ def _place_static(draw: Draw, config: WorldConfig, stage: Stage, placed: list[Pl
         frame = draw.integer((0, len(stage.world_from_camera) - 1))
         item = _draw_static(draw, config, stage, frame)
         rude = crowded or attempt >= POLITE_TRIES
-        if stage.clear_of_camera(item) and (rude or not any(cut(item, other) for other in placed)):
+        hiding = config.movers_first and attempt < POLITE_TRIES and _hides_a_mover(stage, item, placed)
+        if not hiding and stage.clear_of_camera(item) and (rude or not any(cut(item, other) for other in placed)):
             placed.append(item)
             return
+
+
+def _hides_a_mover(stage: Stage, item: Placed, placed: list[Placed]) -> bool:
+    """True if ``item`` would stand before a mover in the middle of the clip."""
+    middle = len(stage.world_from_camera) // 2
+    movers = (other for other in placed if other.members or not torch.equal(*other.world_from_object[[0, -1]]))
+    return any(stage.hides(item, mover, middle) for mover in movers)
 
 
 def _place_mover(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, placed: list[Placed]) -> None:
@@ -120,7 +115,7 @@ def _draw_mover(draw: Draw, config: WorldConfig, stage: Stage, times_s: Tensor, 
     floating = draw.chance(config.floating_probability)
     path = draw_path(draw, config.mover_speed_m_s, config.mover_spin_deg_s, floating)
     if config.visit_probability > 0.0 and draw.chance(config.visit_probability):
-        path = _visit(draw, path, stage, frame, distance + model.radius_m, Clock(times_s).duration_s)
+        path = _visit(draw, path, stage, frame, distance + model.radius_m, float(times_s[-1] - times_s[0]))
     low, high = stage.space(model, floating)
     anchor = torch.minimum(torch.maximum(anchor, low), high)
     if path.kind == "bounce":

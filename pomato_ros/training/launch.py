@@ -12,6 +12,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pomato_ros.model.checkpoint import load_checkpoint
 from pomato_ros.training.config import RunOptions, TrainConfig
+from pomato_ros.training.samples import recorded_sources
+from pomato_ros.training.state import NO_START, STATE_FILE
 from pomato_ros.training.train import train
 
 
@@ -45,6 +47,17 @@ def launch(config: TrainConfig, options: RunOptions, start: Path | None, process
             max_restarts=0,
         )
         elastic_launch(settings, run_process)(config, options, start)
+
+
+def check_run(config: TrainConfig, options: RunOptions, start: Path | None) -> None:
+    """What can be told of a run before processes are started for it.
+
+    Raises:
+        ValueError: it lacks the weights to begin with, or folders of its datasets.
+    """
+    if not config.from_scratch and start is None and not (options.folder / STATE_FILE).exists():
+        raise ValueError(NO_START)
+    recorded_sources(config)
 
 
 def count_workers(config: TrainConfig, device: torch.device, processes: int) -> int:

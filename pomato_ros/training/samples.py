@@ -130,8 +130,18 @@ def open_datasets(config: TrainConfig) -> dict[str, RecordedFrames]:
     """The recorded datasets of a recipe's mixture.
 
     Raises:
-        ValueError: one has no folder in ``config.data`` or a folder is given for none; or as :class:`RecordedFrames`.
+        ValueError: as :func:`recorded_sources` and :class:`RecordedFrames`.
         OSError: as :class:`RecordedFrames`.
+    """
+    fewest = max(max(stage.window_frames) for stage in config.stages)
+    return {name: RecordedFrames(name, config.data[name], fewest) for name in recorded_sources(config)}
+
+
+def recorded_sources(config: TrainConfig) -> list[str]:
+    """Names of the datasets that a recipe draws from.
+
+    Raises:
+        ValueError: one has no folder in ``config.data``, or a folder is given for none.
     """
     names = [name for name in config.mixture if name != WORLD]
     missing = [name for name in names if name not in config.data]
@@ -140,8 +150,7 @@ def open_datasets(config: TrainConfig) -> dict[str, RecordedFrames]:
     unused = [name for name in config.data if name not in names]
     if unused:
         raise ValueError(f"the recipe does not draw from {', '.join(unused)}: say how often with --mix NAME=WEIGHT")
-    fewest = max(max(stage.window_frames) for stage in config.stages)
-    return {name: RecordedFrames(name, config.data[name], fewest) for name in names}
+    return names
 
 
 def draw_pairing(generator: torch.Generator, stage: Stage, frames: int) -> Pairing:

@@ -16,6 +16,7 @@ from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 LOGGER = logging.getLogger(__name__)
 STATE_FILE = "state.pt"
 WEIGHTS_FILE = "weights.safetensors"
+NO_START = "this recipe goes on from trained weights: give a MonST3R or DUSt3R checkpoint with --start"
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
         ValueError: the recipe goes on from given weights and there are none, or they do not fit.
     """
     if start is None and not config.from_scratch:
-        raise ValueError("this recipe goes on from trained weights: give a MonST3R or DUSt3R checkpoint with --start")
+        raise ValueError(NO_START)
     networks = []
     for _ in range(2):
         network = Pomato(config.network)
@@ -128,7 +129,8 @@ def load_state(config: TrainConfig, options: RunOptions) -> TrainState | None:
     path = options.folder / STATE_FILE
     if not path.exists():
         return None
-    content = torch.load(path, map_location=options.device, weights_only=True)
+    # on the CPU first: AdamW keeps its step counts there, and would wait for the device to read each of them
+    content = torch.load(path, map_location="cpu", weights_only=True)
     if NetworkConfig.from_json(content["config"]) != config.network:
         raise ValueError(f"{path} belongs to another network; choose another --out folder")
     state = fresh_state(dataclasses.replace(config, from_scratch=True), options.device, None)

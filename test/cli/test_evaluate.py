@@ -7,6 +7,7 @@ import cv2
 import pytest
 
 from pomato_ros.cli.main import main
+from pomato_ros.evaluation import oracle_sets
 from pomato_ros.evaluation.oracle_report import DEMANDS
 
 
@@ -36,6 +37,21 @@ def test_the_oracle_ends_with_every_score_that_is_asked_for(
     assert missing == set(summary["not_scored"].split())
     assert "track_id" in missing  # 24 frames are not five windows
     assert len(list(tmp_path.glob("oracle-*.json"))) == 1
+
+
+def test_the_oracle_takes_metres_from_both_priors_and_other_seeds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle_sets.oracle_sequences, "__defaults__", (("ordinary",),))
+    words = ["--oracle", "--sequences", "1", "--frames", "12", "--prior", "both", "--skip", "7", "--json"]
+    assert main(["evaluate", *words]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert summary["first_seed"] == (3 << 30) + 1007
+    assert summary["scale_prior"].startswith("depth: ")
+    assert summary["fixed_scale_prior"].startswith("fixed: ")
+    assert 0 <= summary["scale_error"] < 0.05
+    assert summary["fixed_scale_error"] >= 0
+    assert main(["evaluate", "--oracle", "--prior", "rumour"]) == 2
 
 
 def test_a_split_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,29 @@ def test_options_become_the_run(asked: list[tuple[TrainConfig, RunOptions, int]]
 
 
 def test_a_recipe_keeps_its_mixture_unless_told_another(asked: list[tuple[TrainConfig, RunOptions, int]]) -> None:
-    CliRunner().invoke(APP, ["--preset", "paper", "--device", "cpu"])
+    folders = [text for name in PRESETS["paper"].mixture for text in ("--data", f"{name}=/data/{name}")]
+    given = ["--preset", "paper", "--device", "cpu", "--start", "monst3r.pth", *folders]
+    result = CliRunner().invoke(APP, given)
+    assert result.exit_code == 0, result.output
     assert asked[0][0].mixture == PRESETS["paper"].mixture
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--preset", "paper"], "give a MonST3R or DUSt3R checkpoint with --start"),
+        (["--preset", "paper", "--start", "monst3r.pth"], "give each one's folder with --data NAME=FOLDER"),
+        (["--data", "carla=/data/carla"], "the recipe does not draw from carla"),
+        (["--mix", "world=-1"], "expected a mixture of positive weights"),
+    ],
+)
+def test_a_run_that_cannot_begin_is_refused_before_any_process_is_started(
+    asked: list[tuple[TrainConfig, RunOptions, int]], tmp_path: Path, given: list[str], message: str
+) -> None:
+    result = CliRunner().invoke(APP, [*given, "--device", "cpu", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert not asked
 
 
 def test_calls_in_pieces_go_on_with_one_another(

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
-from pomato_ros.evaluation.oracle_noise import ISSUE_NOISE, NoiseModel, NoisyOracle, neighbourly, smooth_weights
+from pomato_ros.evaluation.oracle_noise import (
+    ISSUE_NOISE,
+    ISSUE_SENSOR,
+    DepthSensor,
+    NoiseModel,
+    NoisyOracle,
+    neighbourly,
+    sensed_depth,
+    smooth_weights,
+)
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.structures import PairPrediction, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
@@ -121,3 +130,19 @@ def test_a_chain_keeps_its_variance_and_its_correlation() -> None:
     chain = neighbourly(np.random.default_rng(0), 20, (5000,), 0.8)
     assert chain[-1].std() == pytest.approx(1.0, abs=0.05)
     assert np.mean(chain[-1] * chain[-2]) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize("depth_m", [0.7, 3.0, 8.0])
+def test_a_depth_sensor_errs_with_the_square_of_the_depth_and_has_holes(depth_m: float) -> None:
+    truth = np.full((200, 300), depth_m, np.float32)
+    seen = sensed_depth(truth, ISSUE_SENSOR, np.random.default_rng(1))
+    told = np.isfinite(seen)
+    assert told.mean() == pytest.approx(1.0 - ISSUE_SENSOR.hole_share, abs=0.01)
+    assert seen[told].std() == pytest.approx(0.005 * depth_m + 0.002 * depth_m**2, rel=0.03)
+    assert seen[told].mean() == pytest.approx(depth_m, rel=1e-3)
+
+
+def test_a_depth_sensor_sees_no_farther_than_its_range() -> None:
+    truth = np.array([[1.0, 4.9, 5.1]], np.float32)
+    seen = sensed_depth(truth, DepthSensor(hole_share=0.0, range_m=5.0), np.random.default_rng(0))
+    np.testing.assert_array_equal(np.isfinite(seen), [[True, True, False]])

@@ -16,8 +16,10 @@ from pomato_ros.evaluation.oracle_trial import (
     OracleResult,
     drift,
     first_from_camera,
+    frame_with_depth,
     normalised_errors,
     oracle_engine,
+    plain_frame,
     record_run,
     run_trial,
     score_run,
@@ -151,12 +153,31 @@ def test_tables_say_what_is_met_and_what_is_not(clip: Clip, truthful_engine: Eng
 def test_the_engine_over_the_noisy_oracle_knows_metres(clip: Clip) -> None:
     seen = []
     (result,) = run_trial(
-        oracle_engine(PomatoConfig()),
+        oracle_engine(PomatoConfig(), prior="fixed"),
         [OracleSequence("ordinary", 3, clip)],
         8,
         lambda result, sequence, run: seen.append(run.world_from_camera),
+        "fixed",
     )
     assert np.median(result.scale_errors) < 0.1
     assert result.lost_frames == 0
     np.testing.assert_allclose(seen[0][0], np.eye(4), atol=1e-9)
     assert result.ate_m < 0.2 * np.linalg.norm(np.diff(first_from_camera(clip)[:, :3, 3], axis=0), axis=-1).sum()
+
+
+def test_frames_bring_their_depth_along_but_where_the_camera_is_blind(clip: Clip) -> None:
+    sequence = OracleSequence("blind", 3, clip, range(4, 6))
+    for t in (0, 3, 6):
+        depth_m = frame_with_depth(sequence, t).depth_m
+        np.testing.assert_allclose(np.nanmedian(depth_m / clip.depth_m[t].numpy()), 1.0, rtol=5e-3)
+        np.testing.assert_array_equal(depth_m, frame_with_depth(sequence, t).depth_m)
+        assert plain_frame(sequence, t).depth_m is None
+    assert frame_with_depth(sequence, 4).depth_m is None
+
+
+def test_with_a_depth_prior_the_engine_finds_metres_that_nobody_told_it(clip: Clip) -> None:
+    sequence = OracleSequence("ordinary", 3, clip)
+    (result,) = run_trial(oracle_engine(PomatoConfig()), [sequence], 8)
+    assert np.median(result.scale_errors) < 0.02
+    assert summarise_oracle([result])["scale_prior"].startswith("depth: ")
+    assert summarise_oracle([result], "fixed")["scale_prior"].startswith("fixed: ")

@@ -10,7 +10,14 @@ import torch
 from rich.console import Console
 
 from pomato_ros.config import NetworkConfig, WindowOptions
-from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
+from pomato_ros.evaluation.twin_bench import (
+    TwinRun,
+    compare_twins,
+    count_arithmetic,
+    dearest_step,
+    summarise_twins,
+    twin_table,
+)
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.model.checkpoint import Checkpoint
 from pomato_ros.model.pomato import Pomato
@@ -37,6 +44,12 @@ def test_twins_agree_and_a_changed_network_does_not(twins: tuple[Predictor, Pred
     assert compare_twins(fast, other, options, SIZE_WH, 2, 2).max_rel_error > 1e-3
 
 
+def test_the_dearest_kind_of_step_is_told_from_a_slow_moment() -> None:
+    seconds = (1.0, 1.0, 1.5, 1.0, 9.0, 1.5, 1.0, 1.0, 1.5)  # every third step is of the dear kind
+    run = TwinRun(seconds, (1.0,), 0.0, 3, 0.0)
+    assert dearest_step(run) == pytest.approx(1.5)
+
+
 def make_changed(predictor: Predictor) -> Predictor:
     network = Pomato(predictor.checkpoint.network.config).eval()
     network.load_state_dict(predictor.checkpoint.network.state_dict())
@@ -59,6 +72,7 @@ def test_the_summary_has_what_scripts_read(twins: tuple[Predictor, Predictor], t
     run = compare_twins(*twins, OPTIONS, SIZE_WH, 2, 1)
     summary = summarise_twins(run, count_arithmetic(tiny_config, OPTIONS, SIZE_WH), 50.0, 100.0)
     promised = {"ratio_to_slow_twin", "max_rel_error", "tflop_per_frame", "step_ms_p50", "step_ms_p95", "steps_per_s"}
+    promised |= {"dearest_step_to_median", "peak_rss_mib", "peak_over_empty_mib"}
     assert promised <= summary.keys()
     assert summary["ratio_to_slow_twin"] == pytest.approx(
         sum(run.twin_seconds) / len(run.twin_seconds) / (sum(run.stream_seconds) / len(run.stream_seconds)), rel=1e-4

@@ -4,8 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
+from pomato_ros.config import NetworkConfig
+from pomato_ros.evaluation.twin_bench import largest_error, random_frames
 from pomato_ros.inference.budget import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, window_levels
+from pomato_ros.inference.streaming import WindowStream
+from pomato_ros.inference.window import RollingWindow
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.wiring import predict_window
+from pomato_ros.structures import Wanted
 
 SIZES = (12, 10, 8, 6)
 Cost = Callable[[int, int], float]  # window size, number of the step -> seconds
@@ -126,3 +134,20 @@ def test_windows_are_shortened_as_far_as_the_overlap_allows(
     options: tuple[int, int, str], sizes: tuple[int, ...]
 ) -> None:
     assert window_levels(*options) == sizes
+
+
+@pytest.mark.parametrize("mode", ["anchored", "rolling"])
+def test_windows_whose_length_changes_on_the_way_have_the_slow_twins_pointmaps(
+    mode: str, tiny_config: NetworkConfig, make_network: Callable[..., Pomato]
+) -> None:
+    network = make_network(tiny_config)
+    stream, frames = WindowStream(network, torch.device("cpu")), random_frames((48, 32))
+    window = RollingWindow(6, 2, mode)
+    for number in range(24):
+        window.resize((6, 4, 5)[number // 6 % 3])
+        now = window.push(next(frames))
+        newest = len(now.frames) - 1
+        with torch.inference_mode():
+            found = stream.predict(now, Wanted((newest,)))
+            truth = predict_window(network, torch.stack([frame.image for frame in now.frames]), now.key)
+        assert largest_error(found, truth, newest) <= 1e-5

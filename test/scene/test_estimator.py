@@ -342,6 +342,36 @@ def test_after_a_blind_window_the_camera_starts_from_the_last_good_pose_and_doub
     assert 0.5 < ratio < 2
 
 
+def test_a_window_that_begins_blind_is_gone_through_on_landmarks() -> None:
+    world = dataclasses.replace(
+        TRAIN_WORLD, mover_probability=0.0, camera_kinds=(1.0, 0.0, 0.0, 0.0, 0.0), frame_interval_s=(0.03, 0.03)
+    )
+    clip = render_clip(6, world, 12, (96, 64))
+    blind, through = range(4, 6), range(6, 10)  # of which the window of key 4 consists
+
+    def change(t: int, prediction: WindowPrediction) -> WindowPrediction:
+        if t not in blind and t not in through:
+            return prediction
+        noisy = noise_in_place_of_points(t, prediction)
+        if t in blind:
+            return noisy
+        own = dataclasses.replace(noisy.from_key, points_1=prediction.from_key.points_1)
+        return dataclasses.replace(noisy, from_key=own)
+
+    run = Run(clip, pose_source="best")
+    draws = np.random.default_rng(0)
+    for t in range(len(clip)):
+        image = draws.integers(0, 256, (64, 96, 3), dtype=np.uint8) if t in blind else clip.images[t].numpy()
+        scene = run.step(t, change, image_rgb=image)
+        if t in blind:
+            assert (scene.state, scene.world_from_camera) == (TrackingState.LOST, None)
+            continue
+        assert_at(scene, true_pose(clip, t), metres=3e-2, radians=2e-2)
+        assert scene.state is not TrackingState.LOST
+        assert np.sqrt(np.trace(scene.pose_covariance[:3, :3])) < 0.1
+        assert np.nanmedian(scene.depth / clip.depth_m[t].numpy()) == pytest.approx(1.0, abs=2e-2)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, -1.0])
 def test_a_network_that_says_nothing_is_lost_without_a_warning(clip: Clip, mode: str, value: float) -> None:

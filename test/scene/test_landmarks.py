@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pomato_ros.geometry.rigid import invert, rotation_angle, rotation_log
+from pomato_ros.geometry.camera import project
+from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation_log, transform
 from pomato_ros.scene.landmarks import (
     CELLS,
     LEAST_OTHERS,

@@ -14,6 +14,7 @@ from pomato_ros.scene.odometry import (
     FocalEstimate,
     RelativePose,
     depth_in_newest,
+    depth_met,
     metres_per_unit,
     motion_between,
     scale_doubt,
@@ -212,6 +213,32 @@ def test_depth_in_the_newest_camera_is_its_own_depth() -> None:
     found = depth_in_newest(in_reference(points), REFERENCE_FROM_NEWEST)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, points[..., 2], rtol=1e-5)
+
+
+def test_points_of_any_unit_meet_the_depth_of_the_plane_they_lie_on() -> None:
+    depth = own_points()[..., 2]
+    rays = own_points() / depth[..., None]
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    plane = (1.0 / (0.2 + 0.001 * x + 0.002 * y)).astype(np.float32)  # inverse depth is linear in the pixel
+    for shift in (0.0, 0.3):
+        moved = rays + np.array([shift / CAMERA.fx_px, 0.0, 0.0], np.float32)
+        found = depth_met(7.0 * moved, plane, ALL, CAMERA)
+        expected = 1.0 / (0.2 + 0.001 * (x + shift) + 0.002 * y)
+        inside = np.s_[1:-1, 1:-1]
+        np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-3)
+
+
+def test_no_depth_is_met_behind_outside_and_beside_what_moves() -> None:
+    points = own_points()
+    static = ALL.copy()
+    static[5, 7] = False
+    found = depth_met(points, points[..., 2], static, CAMERA)
+    assert np.isnan(found[5, 7])
+    assert np.isfinite(found).mean() > 0.9
+    assert np.isnan(depth_met(-points, points[..., 2], ALL, CAMERA)).all()
+    aside = points + np.array([100.0, 0.0, 0.0], np.float32)
+    assert np.isnan(depth_met(aside, points[..., 2], ALL, CAMERA)).all()
+    assert np.isnan(depth_met(np.full_like(points, np.nan), points[..., 2], ALL, CAMERA)).all()
 
 
 def test_speed_and_turn_rate_do_not_depend_on_where_the_world_is() -> None:

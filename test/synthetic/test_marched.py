@@ -112,3 +112,14 @@ def test_a_hill_is_closed() -> None:
     assert hit(HILL, [-3.0, 0.0, -0.3], [1.0, 0.0, 0.0]) == pytest.approx(2.0)
     top = 0.4 + float(HILL.relief.height(torch.tensor([[0.2, 0.1]], dtype=torch.float64)))
     assert hit(HILL, [0.2, 0.1, 3.0], [0.0, 0.0, -1.0]) == pytest.approx(3.0 - top)
+
+
+def test_ground_is_met_even_at_the_horizon() -> None:
+    ground = Terrain(draw_relief(Draw(2), 0.4, (2.4, 8.0), 4), 120.0)
+    tilt = torch.linspace(0.004, 0.05, 60, dtype=torch.float64)
+    direction = torch.stack((torch.ones_like(tilt), 0.2 * torch.ones_like(tilt), -tilt))[None]
+    origin = torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64).view(1, 3, 1)
+    found = ground.intersect(origin, direction)
+    assert bool(torch.isfinite(found).all())
+    points = (origin + found[:, None] * direction)[0].T
+    torch.testing.assert_close(points[:, 2], ground.relief.height(points[:, :2]), atol=1e-6, rtol=0.0)

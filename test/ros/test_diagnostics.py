@@ -1,0 +1,34 @@
+"""What diagnostics say of a step that takes too long."""
+
+import dataclasses
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.inference.budget import LatencyBudget
+from pomato_ros.ros.diagnostics import OK, WARN, build_statuses
+from pomato_ros.ros.status import NodeStatus, SceneStatus
+
+
+def window_status(budget: str):
+    status = NodeStatus()
+    status.scene = dataclasses.replace(SceneStatus(), state="tracking", budget=budget)
+    statuses = {item.name: item for item in build_statuses("pomato", status, PomatoConfig())}
+    window = statuses["pomato: window"]
+    return window, {pair.key: pair.value for pair in window.values}
+
+
+def test_a_budget_that_cannot_be_kept_is_a_warning_and_one_that_is_kept_is_not() -> None:
+    budget = LatencyBudget((12, 8))
+    for seconds, level in ((0.05, OK), (0.2, WARN)):
+        for _ in range(10):
+            budget.observe({"model": seconds}, 0.1, budget.window_size)
+        window, values = window_status(budget.describe())
+        assert window.level == level
+        assert values["budget"] == budget.describe()
+    assert "max_latency_ms" in window.message
+    assert "200 of 100 ms" in window.message
+
+
+def test_without_a_budget_nothing_is_said() -> None:
+    window, values = window_status("")
+    assert window.level == OK
+    assert values["budget"] == ""
