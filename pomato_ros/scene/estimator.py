@@ -69,8 +69,8 @@ LOGGER = logging.getLogger(__name__)
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
 AT_ODDS = 25.0  # squared distance of two poses, 6 if their covariances are honest, beyond which one is wrong
-ODDS_KEPT, LEAST_ODDS = 20, 6  # frames in which landmarks and pointmap were compared; so many tell how they get on
-MOST_ODDS = 0.35  # share of them with a contradiction, up to which the pointmap is believed in the next one
+ODDS_KEPT, LEAST_ODDS = 20, 8  # frames in which landmarks and pointmap were compared; so many tell how they get on
+MOST_ODDS = 0.2  # share of them with a contradiction, up to which the pointmap is believed in the next one
 UNSEEN_SPEED_M_S = 0.5  # how far a camera may have gone while nothing was seen, as a standard deviation
 UNSEEN_TURN_RAD_S = 0.5
 
@@ -348,7 +348,7 @@ class SceneEstimator:
         return found
 
     def _points_credible(self) -> bool:
-        """Whether pointmap and landmarks have mostly agreed lately, so that the pointmap's covariance means something."""
+        """Whether pointmap and landmarks have mostly agreed lately, so that the pointmap is as sure as it says."""
         return len(self._odds) >= LEAST_ODDS and float(np.mean(self._odds)) < MOST_ODDS
 
     def _contradict(self, by_landmarks: PoseArray, by_points: PoseArray) -> None:

@@ -160,7 +160,9 @@ def depth_met(
         y = intrinsics.fy_px * points_reference[..., 1] / ahead + intrinsics.cy_px
         # what is no number is far outside
         at = [np.nan_to_num(part, nan=-2.0, posinf=-2.0, neginf=-2.0).astype(np.float32) for part in (x, y)]
-        met: FloatArray = cv2.remap(inverse, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
+        met: FloatArray = cv2.remap(
+            inverse, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
+        )
         return np.float32(1.0) / met
 
 

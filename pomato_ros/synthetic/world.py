@@ -43,6 +43,8 @@ OPEN_PITCH_DEG = 10.0  # keeps most of an open scene's image off the sky
 DRIVE_PITCH_DEG = (-2.0, 10.0)
 STREET_YAW_DEG = (-8.0, 8.0)  # off the street's direction
 SCENE_TRIES = 24  # draws of a scene in which enough moves; then the one with the most is taken
+SEED_QUARTER_BITS = 30  # see HELD_OUT_SEED of pomato_ros.training.config; torch reads 32 bits of a seed
+SEED_STEP = 0x1E3779B1  # odd, so that tries do not meet
 SURVEY_WIDTH_PX = 24  # of the small picture that tells how much moves
 LAMP_SPEED_M_S = (0.0, 3.0)
 
@@ -75,11 +77,17 @@ def draw_scene(seed: int, config: WorldConfig, frames: int, size_wh: tuple[int, 
     for attempt in range(1, SCENE_TRIES):
         if most >= config.moving_share_least:
             break
-        other = _draw_scene(Draw((seed + attempt * 0x9E3779B97F4A7C15) % (1 << 63)), config, frames, size_wh)
+        other = _draw_scene(Draw(another_seed(seed, attempt)), config, frames, size_wh)
         share = moving_share(other)
         if share > most:
             scene, most = other, share
     return scene
+
+
+def another_seed(seed: int, attempt: int) -> int:
+    """The seed of another try at a scene; it stays in the same quarter of the seeds, so held-out scenes stay held out."""
+    within = (1 << SEED_QUARTER_BITS) - 1
+    return (seed & ~within) | ((seed + attempt * SEED_STEP) & within)
 
 
 def moving_share(scene: Scene) -> float:

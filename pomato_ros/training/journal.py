@@ -82,11 +82,13 @@ class Advance:
     def __init__(self, progress: Progress, total: int, step: int) -> None:
         """A bar of ``total`` steps that stands at ``step``."""
         self._progress = progress
+        self._status = ""
         self._task = progress.add_task("training", total=total, completed=step, status="")
 
-    def __call__(self, step: int, status: str | None = None) -> None:
+    def __call__(self, step: int, status: str = "") -> None:
         """Show ``step`` and a few words, those of before if none are given."""
-        self._progress.update(self._task, completed=step, **({} if status is None else {"status": status}))
+        self._status = status or self._status
+        self._progress.update(self._task, completed=step, status=self._status)
 
 
 @contextmanager

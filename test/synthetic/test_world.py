@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pomato_ros.synthetic.clip import Clip
-from pomato_ros.synthetic.world import TRAIN_WORLD, draw_scene, render_clip
+from pomato_ros.synthetic.world import TRAIN_WORLD, another_seed, draw_scene, render_clip
 
 TENSORS = [field.name for field in dataclasses.fields(Clip) if field.type is torch.Tensor]
 SEEDS = range(20)
@@ -123,3 +123,11 @@ def test_frame_intervals_are_even_and_within_their_range() -> None:
 def test_an_empty_clip_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 frame, got 0"):
         render_clip(0, TRAIN_WORLD, 0, (16, 16))
+
+
+@pytest.mark.parametrize("seed", [0, (1 << 30) - 1, (1 << 30) + 5, (3 << 30) + 7, (4 << 30) - 1])
+def test_another_try_at_a_scene_keeps_held_out_scenes_held_out(seed: int) -> None:
+    tries = [another_seed(seed, attempt) for attempt in range(24)]
+    assert tries[0] == seed
+    assert {other >> 30 for other in tries} == {seed >> 30}
+    assert len(set(tries)) == len(tries)
