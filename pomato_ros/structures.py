@@ -95,8 +95,8 @@ HEADS = (1, 2, 3)  # of the network, in the order of PairPrediction's fields: X^
 class Wanted:
     """What will be read of a window's prediction; a predictor may leave out the rest.
 
-    ``slots``: the window's frames whose pairs with the key are read. ``from_key_heads``, ``to_key_heads``: which maps of
-    :class:`WindowPrediction`'s two orders.
+    ``slots``: the window's frames whose pairs with the key are read. ``from_key_heads``, ``to_key_heads``: which maps
+    of :class:`WindowPrediction`'s two orders.
     """
 
     slots: tuple[int, ...]

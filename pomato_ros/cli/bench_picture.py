@@ -8,7 +8,13 @@ from matplotlib.figure import Figure
 from pomato_ros.cli.demo_picture import BACKGROUND, MUTED, PANEL, TEXT
 from pomato_ros.evaluation.bench import STAGES, SteadyRun, percentiles
 
-COLOURS = {"preprocess": "#8ecae6", "model": "#4f9d8f", "scene": "#e9c46a", "the rest": "#b0a8b9", "messages": "#e07a5f"}
+COLOURS = {
+    "preprocess": "#8ecae6",
+    "model": "#4f9d8f",
+    "scene": "#e9c46a",
+    "the rest": "#b0a8b9",
+    "messages": "#e07a5f",
+}
 SIZE_INCHES = (11.0, 4.4)
 
 

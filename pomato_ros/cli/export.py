@@ -45,7 +45,7 @@ def export(
         str, typer.Option(help="The network's input, WIDTHxHEIGHT in whole patches; empty: as trained, 4 to 3.")
     ] = "",
     window: Annotated[
-        int, typer.Option(min=0, help="Frames of a window, fixed in the heads; 0: the engine's, 1 if pairwise.")
+        int, typer.Option(min=0, help="Longest window that is checked; 0: the engine's, 1 if pairwise.")
     ] = 0,
     frames: Annotated[
         str, typer.Option(help=f"Frames of a window whose pointmaps the heads give: {', '.join(FRAMES)}.")

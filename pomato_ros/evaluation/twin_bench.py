@@ -77,7 +77,9 @@ def compare_twins(
     """
     frames = random_frames(size_wh)
     window = RollingWindow(options.window_size, options.overlap, options.mode)
-    stream_seconds, twin_seconds, errors = [], [], [0.0]
+    stream_seconds: list[float] = []
+    twin_seconds: list[float] = []
+    errors = [0.0]
     stream_peak_mib = peak_rss_mib()
     for number in range(options.window_size + steps):
         now = window.push(next(frames))

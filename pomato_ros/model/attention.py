@@ -30,8 +30,9 @@ def attend_briefly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or q.shape[-1] > SMALL_HEAD or torch.onnx.is_in_onnx_export():
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
-        flat = {"dtype": torch.float32, "memory_format": torch.contiguous_format}
-        queries, keys, values = (x.to(**flat).flatten(0, 1) for x in (q, k, v))
+        queries, keys, values = (
+            x.to(torch.float32, memory_format=torch.contiguous_format).flatten(0, 1) for x in (q, k, v)
+        )
         scores = torch.bmm(queries * q.shape[-1] ** -0.5, keys.mT)
         shares = scores.permute(1, 2, 0).contiguous().softmax(1).permute(2, 0, 1).contiguous()
         return torch.bmm(shares, values).unflatten(0, q.shape[:2]).to(v.dtype)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +133,9 @@ class DptNetwork(nn.Module):
     def prepare(self, tokens: TokenList, grid_hw: tuple[int, int], at: Sequence[int]) -> EarlyModules:
         """What the first two motion modules make of single frames at the slots ``at``; :meth:`fuse` may be given it."""
         deepest, before = (
-            self.motion_modules[number].prepare(tokens[hook].transpose(1, 2).unflatten(-1, grid_hw), at)
+            cast(MotionModule, self.motion_modules[number]).prepare(
+                tokens[hook].transpose(1, 2).unflatten(-1, grid_hw), at
+            )
             for number, hook in ((0, self.hooks[3]), (1, self.hooks[2]))
         )
         return deepest, before

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,9 +60,9 @@ class TimeAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.pos_encoder = SlotEncoding(length, dim)
 
-    def project(self, x: Tensor, at: Sequence[int], asking: Sequence[int] | None = None) -> Projected:
+    def project(self, x: Tensor, at: Sequence[int] | slice, asking: Sequence[int] | None = None) -> Projected:
         """Of frames (..., t, c) that stand at the slots ``at``, on their own; queries of the frames ``asking`` only."""
-        x = x + self.pos_encoder.pe[0, list(at)].to(x.dtype)
+        x = x + self.pos_encoder.pe[0, at if isinstance(at, slice) else list(at)].to(x.dtype)
         return Projected(self.to_q(x if asking is None else x[..., list(asking), :]), self.to_k(x), self.to_v(x))
 
     def forward(self, projected: Projected) -> Tensor:
@@ -109,16 +110,18 @@ class TemporalBlock(nn.Module):
         self.ff = GatedFeedForward(dim)
         self.ff_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
 
-    def project(self, x: Tensor, at: Sequence[int]) -> Projected:
+    def project(self, x: Tensor, at: Sequence[int] | slice) -> Projected:
         """First projections of frames (..., t, c) at the slots ``at``, on their own."""
-        return self.attention_blocks[0].project(self.norms[0](x), at)
+        return cast(TimeAttention, self.attention_blocks[0]).project(self.norms[0](x), at)
 
-    def forward(self, x: Tensor, projected: Projected, slots: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, projected: Projected, slots: Sequence[int] | None = None, frames: int | None = None
+    ) -> Tensor:
         """``x`` and its first projections, (locations, t, c) -> (locations, t, c), or (locations, len(slots), c)."""
         x = x + self.attention_blocks[0](projected)
         asking = x if slots is None else x[:, list(slots)]
-        second = self.attention_blocks[1].project(self.norms[1](x), range(x.shape[1]), slots)
-        x = asking + self.attention_blocks[1](second)
+        second = cast(TimeAttention, self.attention_blocks[1])
+        x = asking + second(second.project(self.norms[1](x), slice(frames or x.shape[1]), slots))
         return x + self.ff(self.ff_norm(x))
 
 
@@ -156,12 +159,13 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def prepare(self, x: Tensor, at: Sequence[int]) -> Prepared:
+    def prepare(self, x: Tensor, at: Sequence[int] | slice) -> Prepared:
         """(b * t, c, h, w), b windows of t frames that stand at the slots ``at`` -> what needs no other frame."""
         # contiguous: torch crashes in the backward of a channels-last group norm whose input needs no gradient
         tokens = self.proj_in(self.norm(x.contiguous()).permute(0, 2, 3, 1)).flatten(1, 2)  # (b * t, h * w, c)
-        in_time = tokens.unflatten(0, (-1, len(at))).transpose(1, 2)  # (b, h * w, t, c)
-        projected = self.transformer_blocks[0].project(in_time, at)
+        frames = at.stop if isinstance(at, slice) else len(at)
+        in_time = tokens.unflatten(0, (-1, frames)).transpose(1, 2)  # (b, h * w, t, c)
+        projected = cast(TemporalBlock, self.transformer_blocks[0]).project(in_time, at)
         q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (projected.q, projected.k, projected.v))
         return Prepared(tokens, Projected(q, k, v))
 
@@ -178,12 +182,12 @@ class TemporalTransformer(nn.Module):
                 f"expected rows of a multiple of {frames} frames and at most {self.length} frames a window, got {rows} "
                 "rows; use a shorter window or weights with a longer temporal_length"
             )
-        ready = prepared or self.prepare(x, range(frames))
+        ready = prepared or self.prepare(x, slice(frames))
         first = ready.projected
         parts = (ready.tokens, first.q, first.k, first.v)
         # (b * h * w, t, c) each
         tokens, q, k, v = (part.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) for part in parts)
-        tokens = self.transformer_blocks[0](tokens, Projected(q, k, v), slots)
+        tokens = self.transformer_blocks[0](tokens, Projected(q, k, v), slots, frames)
         tokens = self.proj_out(tokens).unflatten(0, (-1, height * width)).transpose(1, 2)
         asking = pick_slots(x, frames, slots)
         return asking + tokens.reshape(-1, height, width, tokens.shape[-1]).permute(0, 3, 1, 2)

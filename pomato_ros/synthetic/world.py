@@ -85,7 +85,7 @@ def draw_scene(seed: int, config: WorldConfig, frames: int, size_wh: tuple[int, 
 
 
 def another_seed(seed: int, attempt: int) -> int:
-    """The seed of another try at a scene; it stays in the same quarter of the seeds, so held-out scenes stay held out."""
+    """The seed of another try at a scene, in the same quarter of the seeds: held-out scenes stay held out."""
     within = (1 << SEED_QUARTER_BITS) - 1
     return (seed & ~within) | ((seed + attempt * SEED_STEP) & within)
 
