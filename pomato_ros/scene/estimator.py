@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +68,6 @@ LOGGER = logging.getLogger(__name__)
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
 AT_ODDS = 25.0  # squared distance of two poses, 6 if their covariances are honest, beyond which one is wrong
-ODDS_KEPT, LEAST_ODDS = 20, 8  # frames in which landmarks and pointmap were compared; so many tell how they get on
-MOST_ODDS = 0.2  # share of them with a contradiction, up to which the pointmap is believed in the next one
 UNSEEN_SPEED_M_S = 0.5  # how far a camera may have gone while nothing was seen, as a standard deviation
 UNSEEN_TURN_RAD_S = 0.5
 
@@ -130,7 +127,6 @@ class SceneEstimator:
         self._landmarks_covariance = FIRST_COVARIANCE  # of the camera that was last placed without them,
         self._landmarks_begun_m = np.zeros(3)  # and where it was
         self._contradiction = np.zeros(6)  # the worst between landmarks and pointmap since then
-        self._odds: deque[bool] = deque(maxlen=ODDS_KEPT)  # whether they contradicted each other in each frame
         self._frames_seen = 0
         self._scale = ScaleFilter(known=self.config.scale.scale_source not in SENSOR_SOURCES)
         self._stretch_m = np.zeros(3)
@@ -326,30 +322,22 @@ class SceneEstimator:
         """The newest camera among the landmarks; where they contradict the pointmap, as enough others of them have it.
 
         Landmarks on movers agree among themselves as well as those at rest do; the pointmap is of one moment, so that
-        movers do not spoil it. But it may err altogether: if it often contradicts them, it only chooses between
-        opinions of landmarks, and what it says else is doubt.
+        movers do not spoil it. But it may err altogether: it only chooses between opinions of landmarks, and
+        what it says else is doubt.
         """
         if not self._uses_landmarks():
             return None
         found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
         if found is None or isinstance(on_points, PnpFailure):
             return found
-        credible = self._points_credible()
-        self._odds.append(self._at_odds(found, on_points, reference, scale))
-        if not self._odds[-1]:
+        if not self._at_odds(found, on_points, reference, scale):
             return found
         by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
         others = self._landmarks.others_near(by_points, intrinsics)
         if others is not None and not self._at_odds(others, on_points, reference, scale):
             return others
-        if credible:
-            return None  # the landmarks have been caught by movers
         self._contradict(found.world_from_camera, by_points)
         return found
-
-    def _points_credible(self) -> bool:
-        """Whether pointmap and landmarks have mostly agreed lately, so that the pointmap is as sure as it says."""
-        return len(self._odds) >= LEAST_ODDS and float(np.mean(self._odds)) < MOST_ODDS
 
     def _contradict(self, by_landmarks: PoseArray, by_points: PoseArray) -> None:
         """One of the two is wrong, nobody knows which: from now on the landmarks' poses are doubted by that much."""
@@ -448,8 +436,6 @@ class SceneEstimator:
         found = [pose for pose in (on_points, on_features) if isinstance(pose, RelativePose)]
         trusted = [pose for pose in found if self._trusted(pose)]
         if len(trusted) > 1 and differ(*trusted):  # one of them knows less of its errors than it says
-            if self._points_credible():
-                return on_points
             return min(trusted, key=lambda pose: pose.misfit)
         return min(trusted or found, key=lambda pose: pose.position_variance, default=on_points)
 

@@ -458,6 +458,27 @@ def test_a_covariance_in_the_world_is_that_of_turned_and_scaled_errors() -> None
     np.testing.assert_allclose(found, np.cov(in_the_world.T), atol=0.05 * np.abs(found).max())
 
 
+def test_a_pose_that_the_pointmap_contradicts_is_doubted_by_that_much(clip: Clip) -> None:
+    shift = 0.3
+
+    def beside(t: int, prediction: WindowPrediction) -> WindowPrediction:
+        if t != 3:
+            return prediction
+        away = torch.tensor([shift, 0.0, 0.0])
+        points, match = prediction.to_key.points_2 + away, prediction.to_key.points_match + away
+        moved = dataclasses.replace(prediction.to_key, points_2=points, points_match=match)
+        return dataclasses.replace(prediction, to_key=moved)
+
+    run = Run(clip, pose_source="best")
+    run.oracle = OraclePredictor(clip, pair_scale=1.0, noise=0.02)
+    scenes = [run.step(t, beside) for t in range(4)]
+    missed = scenes[3].world_from_camera[:3, 3] - true_pose(clip, 3)[:3, 3]
+    assert np.linalg.norm(missed) < 0.3 * shift
+    spread = [np.sqrt(np.trace(scene.pose_covariance[:3, :3])) for scene in scenes]
+    assert spread[2] < 0.3 * shift
+    assert spread[3] > 0.8 * shift
+
+
 def test_an_error_of_rotation_becomes_one_of_position_on_the_way() -> None:
     draws = np.random.default_rng(1)
     factor, way = 0.01 * draws.normal(size=(6, 6)), np.array([2.0, -1.0, 3.0])
