@@ -195,7 +195,10 @@ class ModelOptions:
         True, "keep what the network made of earlier frames of the window; false recomputes it, to compare with"
     )
     num_threads: int = option(
-        0, "CPU threads of the network; 0 takes all cores where there is no GPU", minimum=0, maximum=256
+        0,
+        "CPU threads of the network; 0: one for a small network (nano), else all cores where there is no GPU",
+        minimum=0,
+        maximum=256,
     )
 
 

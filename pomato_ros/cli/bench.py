@@ -47,7 +47,7 @@ def bench(
     video: Annotated[Path, typer.Option(help="Video or folder of images; without it the bundled clip.")] = SAMPLE,
     steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 48,
     image_size: Annotated[int, typer.Option(min=0, help="Long side of the network's input; 0: as trained.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: as num_threads.")] = 0,
     check: Annotated[
         bool, typer.Option("--check", help="Time the network alone beside its slow twin, and compare their answers.")
     ] = False,

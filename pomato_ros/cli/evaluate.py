@@ -67,7 +67,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a page of pictures.")] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: as num_threads.")] = 0,
     oracle: Annotated[
         bool,
         typer.Option(

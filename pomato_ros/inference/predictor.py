@@ -16,6 +16,7 @@ from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.wiring import predict_window
 from pomato_ros.structures import PairPrediction, Wanted, Window, WindowPrediction
 
+SMALL_NETWORK = 10_000_000  # parameters
 LOGGER = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,7 +54,7 @@ class Predictor:
             ConfigError: the device or precision is not there.
         """
         if options.num_threads or not torch.cuda.is_available():
-            torch.set_num_threads(options.num_threads or os.cpu_count() or 1)
+            torch.set_num_threads(options.num_threads or paying_threads(checkpoint.network))
         device = choose_device(options.device)
         return cls(checkpoint, device, choose_precision(options.precision, device), options.reuse)
 
@@ -85,6 +86,16 @@ class Predictor:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
+
+
+def paying_threads(network: Pomato) -> int:
+    """CPU threads that make a step shorter whatever else the machine is at.
+
+    A small network's layers take less time than threads take to meet: two that sleep while they wait need half as long
+    again as one, and two that spin many times as long when another process is on their core (dev/LOG.md).
+    """
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return 1 if parameters < SMALL_NETWORK else os.cpu_count() or 1
 
 
 def hold_weights(network: Pomato, dtype: torch.dtype) -> Pomato:

@@ -106,10 +106,14 @@ def test_the_number_of_threads_is_taken_over(weights: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="threads are left alone where there is a GPU")
-def test_no_number_of_threads_means_all_cores(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("small", "threads"), [(0, 3), (10**9, 1)])
+def test_no_number_of_threads_means_all_cores_but_for_a_small_network(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, small: int, threads: int
+) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("pomato_ros.inference.predictor.SMALL_NETWORK", small)
     Predictor.from_options(options(weights, num_threads=0))
-    assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == threads
 
 
 def test_weights_that_cannot_be_used_are_refused(weights: Path, tmp_path: Path) -> None:
