@@ -31,6 +31,7 @@ from pomato_ros.inference.predictor import Predictor
 from pomato_ros.model.checkpoint import Checkpoint
 from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.ros.frame_source import open_source, read_camera_file
+from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
 from pomato_ros.training.config import NANO_RECIPE
 
@@ -170,12 +171,14 @@ def measure(
 ) -> tuple[SteadyRun, dict[str, FlatValue]]:
     """Both runs of one engine; the summary also says what was measured, and how fast the machine was meanwhile."""
     engine = Engine(config)
+    settle()
     warm_up = config.window.window_size * config.window.window_stride
     with console.status("steps one after the other"):
         gflops = matrix_gflops()
         steady = run_steady(engine, frames, steps, warm_up, message_converter(config))
     with console.status("in real time"):
         replayed: Replay = replay(engine, frames, message_converter(config))
+    unsettle()
     summary = summarise_bench(steady, replayed)
     facts = engine.describe()
     return steady, {

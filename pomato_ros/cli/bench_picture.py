@@ -30,10 +30,10 @@ def stacked_stages(steady: SteadyRun) -> dict[str, np.ndarray[tuple[int], np.dty
 def draw_steps(steady: SteadyRun, title: str, path: Path) -> None:
     """Write the PNG; its folder is made if need be."""
     figure = Figure(figsize=SIZE_INCHES, facecolor=BACKGROUND)
-    axes = figure.add_axes((0.07, 0.13, 0.76, 0.74), facecolor=PANEL)
+    axes = figure.add_axes((0.07, 0.13, 0.74, 0.74), facecolor=PANEL)
     below = np.zeros(len(steady.timings))
     for name, milliseconds in stacked_stages(steady).items():
-        label = f"{name}, {np.median(milliseconds):.1f} ms"
+        label = f"{name} {np.median(milliseconds):.1f}"
         axes.bar(np.arange(len(below)), milliseconds, 0.9, below, color=COLOURS[name], label=label)
         below = below + milliseconds
     p50, p95 = percentiles([timing.total for timing in steady.timings])

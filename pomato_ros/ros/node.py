@@ -30,6 +30,7 @@ from pomato_ros.ros.parameters import ParameterUpdates, declare_parameters, unkn
 from pomato_ros.ros.perception import Engine
 from pomato_ros.ros.run import Run
 from pomato_ros.ros.saving import save_cloud, save_trajectory
+from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.ros.signals import init_interruptible
 from pomato_ros.ros.status import NodeStatus
 from pomato_ros.ros.worker import load_engine
@@ -118,6 +119,7 @@ class PomatoNode(LifecycleNode):
         self._engine = engine
         self.status.engine.model = engine.describe()
         self._outputs = Outputs(self, self._config, self.status)
+        settle()
         self.status.lifecycle = "inactive"
         facts = ", ".join(f"{name} {value}" for name, value in self.status.engine.model.items())
         self.get_logger().info(f"configured: {facts}")
@@ -178,6 +180,7 @@ class PomatoNode(LifecycleNode):
             self._run = None
 
     def _free(self) -> None:
+        unsettle()
         self._engine = None
         self.status.engine.model = {}
         if self._outputs is not None:
