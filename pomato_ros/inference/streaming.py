@@ -16,6 +16,7 @@ What is kept, and why nothing changes by it (all of it is arithmetic that the sl
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ class WindowStream:
         if not orders:
             return []
         network = self._network
-        head: PointmapHead = network.get_submodule(f"downstream_head{number}")  # type: ignore[assignment]
+        head = cast(PointmapHead, network.get_submodule(f"downstream_head{number}"))
         grid = network.grid_of(window.frames[0].image)
         frames = len(window.frames)
         view = VIEW_OF_HEAD[number]
