@@ -62,6 +62,9 @@ class NetworkConfig:
     """Sizes of one POMATO network. The defaults are the published full-size pairwise network.
 
     ``temporal_length`` is the longest window the motion modules accept; 0 means a pairwise network without them.
+    ``position_code`` is how large a fixed code of its place is added to each patch's token. Official networks have
+    none (0): their rotary attention sees places, but what it hands on does not tell them. A network as small as nano
+    learns to compare two views only with it (dev/LOG.md).
     """
 
     enc_embed_dim: int = 1024
@@ -73,6 +76,7 @@ class NetworkConfig:
     patch_size: int = 16
     mlp_ratio: int = 4
     rope_base: float = 100.0
+    position_code: float = 0.0
     dpt_layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     dpt_feature_dim: int = 256
     dpt_last_dim: int = 128
@@ -125,9 +129,11 @@ class NetworkConfig:
 
 def check_size(name: str, value: Any) -> None:
     """Raise :class:`ConfigError` unless ``value`` is of the kind that this entry of a network's config must be."""
-    if name == "rope_base":
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ConfigError(f"rope_base must be a positive number, got {value!r}")
+    if name in ("rope_base", "position_code"):
+        number = not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf
+        if not number or (name == "rope_base" and value == 0):
+            what = "a positive number" if name == "rope_base" else "a number of at least 0"
+            raise ConfigError(f"{name} must be {what}, got {value!r}")
         return
     values = value if name == "dpt_layer_dims" else (value,)
     least = 0 if name == "temporal_length" else 1
@@ -146,6 +152,7 @@ NANO = NetworkConfig(
     dec_embed_dim=128,
     dec_depth=4,
     dec_num_heads=4,
+    position_code=0.5,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=48,
     dpt_last_dim=24,
@@ -159,6 +166,7 @@ TINY = NetworkConfig(
     dec_embed_dim=160,
     dec_depth=6,
     dec_num_heads=5,
+    position_code=0.5,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=64,
     dpt_last_dim=32,

@@ -98,22 +98,13 @@ def check_torch(name: str) -> Finding:
     """Torch, the device it would use, and whether that device computes in bf16."""
     import torch
 
-    if torch.cuda.is_available():
-        device = f"cuda: {torch.cuda.get_device_name()}"
-        bf16 = torch.cuda.is_bf16_supported()
-    else:
-        device = f"cpu, {torch.get_num_threads()} threads"
-        bf16 = cpu_has_bf16()
-    return Finding(
-        name, ok=True, found=f"{torch.__version__} on {device}, bf16 {'fast' if bf16 else 'not in hardware'}"
-    )
+    from pomato_ros.hardware import choose_device, computes_bf16
 
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags
+    device = choose_device("auto")
+    on_gpu = device.type == "cuda"
+    what = f"cuda: {torch.cuda.get_device_name()}" if on_gpu else f"cpu, {torch.get_num_threads()} threads"
+    bf16 = "fast" if computes_bf16(device) else "not in hardware"
+    return Finding(name, ok=True, found=f"{torch.__version__} on {what}, bf16 {bf16}")
 
 
 def check_libraries(name: str) -> Finding:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pomato_ros.config import ConfigError, ModelOptions
+from pomato_ros.config import ModelOptions
+from pomato_ros.hardware import choose_device, choose_precision
 from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.model.pomato import Pomato
@@ -116,28 +117,3 @@ def to_cpu(prediction: PairPrediction) -> PairPrediction:
         prediction.points_match.float().cpu(),
         prediction.conf_match.float().cpu(),
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device to run on; ``auto`` takes a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got '{name}'")
-    seen = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= seen:
-        raise ConfigError(f"device '{name}' was asked for but torch sees {seen} of this kind; use device auto or cpu")
-    return device
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """The precision to run in; ``auto`` takes bf16 where the processor computes in it, else fp32."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu.get_capabilities().get("avx512_bf16", False) else "fp32"

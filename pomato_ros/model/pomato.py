@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from pomato_ros.config import NetworkConfig
 from pomato_ros.model.attention import NORM_EPS, DecoderBlock, EncoderBlock
 from pomato_ros.model.dpt_head import PointmapHead
-from pomato_ros.model.position import RotaryTables, token_positions
+from pomato_ros.model.position import RotaryTables, position_code, token_positions
 from pomato_ros.structures import PairPrediction
 
 
@@ -76,6 +76,10 @@ class Pomato(nn.Module):
         grid = self.grid_of(images)
         rotary = self.rotary(grid, self.config.enc_embed_dim // self.config.enc_num_heads, images.device)
         tokens = self.patch_embed(images)
+        if self.config.position_code:
+            positions = token_positions(*grid, device=images.device)
+            code = position_code(positions, self.config.enc_embed_dim, self.config.rope_base)
+            tokens = tokens + (self.config.position_code * code).to(tokens.dtype)
         for block in self.enc_blocks:
             tokens = block(tokens, rotary)
         return self.enc_norm(tokens)

@@ -10,6 +10,16 @@ def token_positions(rows: int, columns: int, device: torch.device | None = None)
     return torch.stack((y.flatten(), x.flatten()), dim=-1)
 
 
+def position_code(positions: Tensor, dim: int, base: float) -> Tensor:
+    """(n, dim) sine and cosine of each ``positions`` (n, 2) of (y, x), turned ``base ** (-4k / dim)`` a patch.
+
+    A quarter of the channels each: sine and cosine of the row, sine and cosine of the column; ``dim`` divisible by 4.
+    """
+    exponents = torch.arange(dim // 4, dtype=torch.float32, device=positions.device) * 4 / dim
+    angles = positions.to(torch.float32)[..., None] * base**-exponents  # (n, 2, dim / 4)
+    return torch.stack((angles.sin(), angles.cos()), dim=-2).flatten(-3)
+
+
 class RotaryTables:
     """Cosine and sine tables that rotate queries and keys: half of each head by the row, half by the column.
 

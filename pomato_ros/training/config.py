@@ -106,8 +106,8 @@ class TrainConfig:
     confidence_alpha: float = 0.2  # least weight of the logarithm in the confidence loss
     confidence_weighs_error: bool = False  # the paper's eq. 4 to the letter, see losses.confidence_loss
     pair_scale_share: float = 0.25  # of the loss of a window: each pair in its own scale; the rest: one for the window
-    ego_weight: float = 1.0  # of the loss on X^{2,1} - X^{2,2}, the signal that odometry reads
-    motion_weight: float = 1.0  # of the loss on X_m - X, the signal that the moving mask reads
+    ego_weight: float = 2.0  # of the loss on X^{2,1} - X^{2,2}, the signal that odometry reads
+    motion_weight: float = 4.0  # of the loss on X_m - X, the signal that the moving mask reads
     attention_weight: float = 0.1  # of the loss that leads cross-attention to where a patch is in the other view
     shard_mib: int = 16  # weights go on in another file where one would exceed this; 0: one file whatever its size
     lanes: int = 16  # step s draws from every 16th scene: that many workers render scenes of their own

@@ -52,10 +52,12 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
 def take_weights(network: Pomato, start: Pomato) -> None:
     """Copy the weights of ``start``, which may be pairwise: motion modules then stay the identity that they begin as.
 
+    It may also have been without the code of places that ``network`` adds, or with another.
+
     Raises:
         ValueError: the networks differ in more than that.
     """
-    given, expected = start.config, network.config
+    given, expected = dataclasses.replace(start.config, position_code=network.config.position_code), network.config
     if given.temporal_length == 0:  # sizes of motion modules that are not there say nothing
         expected = dataclasses.replace(
             expected,
@@ -65,7 +67,8 @@ def take_weights(network: Pomato, start: Pomato) -> None:
         )
     if given != expected:
         raise ValueError(
-            f"the weights to start from are of another network; expected {expected.to_json()}, got {given.to_json()}"
+            f"the weights to start from are of another network; expected {expected.to_json()}, "
+            f"got {start.config.to_json()}"
         )
     network.load_state_dict({**network.state_dict(), **start.state_dict()})
 

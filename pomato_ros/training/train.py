@@ -23,6 +23,7 @@ from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 from pomato_ros.training.journal import Advance, Journal, progress_bar
 from pomato_ros.training.losses import HeadOutput, Losses, pointmap_losses
 from pomato_ros.training.pairing import Pairing
+from pomato_ros.training.precision import training_precision
 from pomato_ros.training.samples import WindowBatch, WindowDataset
 from pomato_ros.training.state import (
     WEIGHTS_FILE,
@@ -172,7 +173,7 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     targets = batch.targets.to(device)
     frames = 1 if stage.pairwise else batch.images.shape[1]
     watched = watched_attention(state.network) if config.attention_weight else nullcontext(UNWATCHED)
-    with torch.autocast(device.type, torch.bfloat16), attention_kernel(device), watched as attention:
+    with training_precision(device), attention_kernel(device), watched as attention:
         heads = predict_heads(state.network, batch.images.to(device), batch.pairs, stage)
     losses = pointmap_losses(heads, attention, targets, frames, batch.pairs.both_orders, config)
     if not torch.isfinite(losses.total):

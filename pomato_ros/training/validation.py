@@ -13,6 +13,7 @@ from pomato_ros.structures import WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import WorldConfig, render_clip
 from pomato_ros.training.config import HELD_OUT_SEED, Stage, TrainConfig
+from pomato_ros.training.precision import training_precision
 
 SCENES = 24
 FRAMES = 6
@@ -23,7 +24,8 @@ def validate(network: Pomato, config: TrainConfig, stage: Stage, device: torch.d
     """Means over held-out scenes, network in the precision it trains in.
 
     ``absrel`` of the newest frame's own depth with one scale a scene, ``absrel_constant`` of the best constant depth,
-    ``transfer`` relative error of X^{new, key}, ``transfer_still`` what standing still would give, ``mask_iou``.
+    ``transfer`` relative error of X^{new, key}, ``transfer_still`` what standing still would give, ``motion`` error of
+    X_m - X on moving pixels in shares of how far they moved (1: as good as predicting no motion), ``mask_iou``.
     """
     network.eval()
     clips = held_out_clips(config.world, config.shapes[0].size_wh)
@@ -31,7 +33,8 @@ def validate(network: Pomato, config: TrainConfig, stage: Stage, device: torch.d
     scores = {name: float(torch.stack([row[name] for row in rows]).nanmean()) for name in rows[0] if "mask" not in name}
     intersection = torch.stack([row["mask_both"] for row in rows]).sum()
     union = torch.stack([row["mask_either"] for row in rows]).sum()
-    return {**scores, "mask_iou": float(intersection / union.clamp(min=1)) if stage.matching else 0.0}
+    matched = {"motion": scores["motion"], "mask_iou": float(intersection / union.clamp(min=1))}
+    return {**scores, **(matched if stage.matching else {"motion": 1.0, "mask_iou": 0.0})}
 
 
 @lru_cache(maxsize=1)
@@ -43,7 +46,7 @@ def held_out_clips(world: WorldConfig, size_wh: tuple[int, int]) -> list[Clip]:
 def score_clip(network: Pomato, clip: Clip, device: torch.device) -> dict[str, Tensor]:
     """Scores of one clip seen as one window against its first frame."""
     images = (clip.images.permute(0, 3, 1, 2).float() / 127.5 - 1).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with training_precision(device):
         prediction: WindowPrediction = predict_window(network, images, key=0)
     last = len(clip) - 1
     depth_true = clip.depth_m[last]
@@ -54,14 +57,17 @@ def score_clip(network: Pomato, clip: Clip, device: torch.device) -> dict[str, T
     factor = transferred_true.norm(dim=-1).median() / transferred.norm(dim=-1).median()
     mean = transferred_true.norm(dim=-1).mean()
     moving = clip.moving_mask(last, 0)
+    moved_true = (clip.points_matched(last, 0) - transferred_true)[moving]
     rule = SceneOptions()
     matched = prediction.to_key.points_match[last].cpu()
+    moved = (matched - transferred)[moving] * factor
     found = motion_mask(transferred, matched, rule.mask_threshold, rule.mask_floor)
     return {
         "absrel": ((depth * scale - depth_true).abs() / depth_true).mean(),
         "absrel_constant": ((depth_true.median() - depth_true).abs() / depth_true).mean(),
         "transfer": (transferred * factor - transferred_true).norm(dim=-1).mean() / mean,
         "transfer_still": (clip.points_camera(last) - transferred_true).norm(dim=-1).mean() / mean,
+        "motion": (moved - moved_true).norm(dim=-1).mean() / moved_true.norm(dim=-1).mean(),
         "mask_both": (found & moving).sum(),
         "mask_either": (found | moving).sum(),
     }

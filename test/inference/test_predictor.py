@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pomato_ros.config import ConfigError, ModelOptions, NetworkConfig
-from pomato_ros.inference.predictor import Predictor, choose_device, choose_precision
+from pomato_ros.config import ModelOptions, NetworkConfig
+from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.model.checkpoint import CheckpointError, file_sha256, save_weights
 from pomato_ros.model.pomato import Pomato
@@ -121,38 +121,3 @@ def test_weights_that_cannot_be_used_are_refused(weights: Path, tmp_path: Path) 
         Predictor.from_options(options(tmp_path / "none.safetensors"))
     with pytest.raises(CheckpointError, match="has SHA-256"):
         Predictor.from_options(options(weights, checkpoint_sha256="0" * 64))
-
-
-@pytest.mark.parametrize("name", ["gpu", "meta", "mps", "cuda:x", ""])
-def test_a_device_of_another_kind_is_refused_with_the_choices(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"device must be auto, cpu, cuda or cuda:N, got '{name}'"):
-        choose_device(name)
-
-
-@pytest.mark.parametrize(("count", "name"), [(0, "cuda"), (0, "cuda:0"), (1, "cuda:1")])
-def test_a_gpu_that_is_not_there_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch, count: int, name: str) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(
-        ConfigError, match=f"device '{name}' was asked for but torch sees {count}.*use device auto or cpu"
-    ):
-        choose_device(name)
-
-
-def test_the_device_is_chosen_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for available, device in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert choose_device("auto").type == device
-    assert choose_device("cuda:1") == torch.device("cuda:1")
-    assert choose_device("cpu") == CPU
-
-
-def test_precision_is_as_asked_or_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("fp32", "bf16", "fp16"):
-        assert choose_precision(name, CPU) == name
-    for has_it, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_it=has_it: {"avx512_bf16": has_it})
-        assert choose_precision("auto", CPU) == precision
-    for has_it, precision in ((True, "bf16"), (False, "fp16")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has_it=has_it: has_it)
-        assert choose_precision("auto", torch.device("cuda")) == precision
