@@ -202,6 +202,11 @@ class ModelOptions:
     reuse: bool = option(
         True, "keep what the network made of earlier frames of the window; false recomputes it, to compare with"
     )
+    compile: bool = option(
+        True,
+        "on a GPU, record the network's pieces once for each size and replay them (CUDA graphs); false runs them one "
+        "operation after the other",
+    )
     num_threads: int = option(
         0,
         "CPU threads of the network; 0: one for a small network (nano), else all cores where there is no GPU",
@@ -222,6 +227,14 @@ class WindowOptions:
         choices=("anchored", "rolling"),
     )
     overlap: int = option(4, "frames two anchored windows share", unit="frames", minimum=1, maximum=63)
+    window_hop: int = option(
+        1,
+        "frames that the network takes at once: less work a frame, but the earlier ones wait for the last; more than 1 "
+        "only anchored",
+        unit="frames",
+        minimum=1,
+        maximum=16,
+    )
     image_size: int = option(
         0,
         "long side of the network's input; 0 means the size the weights were trained at",
@@ -232,8 +245,9 @@ class WindowOptions:
     max_rate_hz: float = option(0.0, "upper limit of the step rate; 0 means none", unit="Hz", minimum=0.0, dynamic=True)
     max_latency_ms: float = option(
         0.0,
-        "longest time a step may take, at the 95th percentile; the window is shortened to keep it, as far as half of "
-        "window_size or, anchored, twice the overlap; 0 means any",
+        "longest time a step may take, at the 95th percentile; to keep it, frames are taken one by one, the window is "
+        "shortened as far as half of window_size or, anchored, twice the overlap, then maps are computed at every "
+        "other pixel; 0 means any",
         unit="ms",
         minimum=0.0,
         dynamic=True,
@@ -372,6 +386,11 @@ class PomatoConfig:
         if self.window.overlap >= self.window.window_size:
             raise ConfigError(
                 f"overlap must be smaller than window_size {self.window.window_size}, got {self.window.overlap}"
+            )
+        if self.window.window_hop > 1 and self.window.mode != "anchored":
+            raise ConfigError(
+                f"window_hop {self.window.window_hop} needs mode anchored: rolling, each frame is the key of a window "
+                "of its own; use window_hop 1 or mode anchored"
             )
         if self.scene.range_min >= self.scene.range_max:
             raise ConfigError(f"range_min {self.scene.range_min} must be below range_max {self.scene.range_max}")

@@ -5,7 +5,7 @@ camera frames are optical (x right, y down, z forward, REP-103); ``a_from_b`` ma
 times are integer nanoseconds; ``world`` is the optical frame of the camera at the first frame after a reset.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -96,12 +96,14 @@ class Wanted:
     """What will be read of a window's prediction; a predictor may leave out the rest.
 
     ``slots``: the window's frames whose pairs with the key are read. ``from_key_heads``, ``to_key_heads``: which maps
-    of :class:`WindowPrediction`'s two orders.
+    of :class:`WindowPrediction`'s two orders. ``stride``: maps need not tell neighbours apart that are nearer than this
+    many pixels; they have every pixel all the same.
     """
 
     slots: tuple[int, ...]
     from_key_heads: tuple[int, ...] = HEADS
     to_key_heads: tuple[int, ...] = HEADS
+    stride: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,42 @@ class TrackSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectSet:
+    """Things that move, of no class, at one time; row i of every array is one object. World axes, metres.
+
+    A box holds what is seen of an object, which is seldom all of it; that of a hidden object is the last one, moved on.
+    """
+
+    ids: NDArray[np.int64]  # (n,), rising; stable across windows, never used twice
+    centres_world: PoseArray  # (n, 3) middles of the boxes
+    sizes_world: PoseArray  # (n, 3) of the boxes along the axes of the world
+    velocities_world: PoseArray  # (n, 3), m/s
+    velocity_std: PoseArray  # (n,) standard deviation along each axis, m/s
+    visible: MaskArray  # (n,) seen in this frame; else it is where it was expected
+    age_frames: NDArray[np.int64]  # (n,) since it was first seen; 1 on its first frame
+    track_counts: NDArray[np.int64]  # (n,) tracks that are seen on it
+    points_world: FloatArray  # (m, 3) some of the points seen on all of them
+    point_rows: NDArray[np.int64]  # (m,) the row of each point's object
+
+
+def no_objects() -> ObjectSet:
+    """An empty set."""
+    whole, three = np.zeros(0, np.int64), np.zeros((0, 3))
+    return ObjectSet(
+        ids=whole,
+        centres_world=three,
+        sizes_world=three,
+        velocities_world=three,
+        velocity_std=np.zeros(0),
+        visible=np.zeros(0, bool),
+        age_frames=whole,
+        track_counts=whole,
+        points_world=np.zeros((0, 3), np.float32),
+        point_rows=whole,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SceneEstimate:
     """Everything one step says about the newest frame. All arrays belong to the network's image of that frame."""
 
@@ -175,9 +213,10 @@ class SceneEstimate:
     pose_inlier_ratio: float
     metres_per_unit: float  # scale applied to the newest window's pointmaps
     tracks: TrackSet
-    stage_seconds: dict[str, float]  # where the time of this step went: preprocess, model, scene
+    stage_seconds: dict[str, float]  # where the time went: preprocess, model, scene; with window_hop also waiting
     budget: str = ""  # what was chosen to keep max_latency_ms; empty without one
     scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if nobody told
+    objects: ObjectSet = field(default_factory=no_objects)
 
     @property
     def depth(self) -> FloatArray:

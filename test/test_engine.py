@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ import torch
 from pomato_ros.config import ConfigError, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
+from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle
-from pomato_ros.model.checkpoint import save_weights
+from pomato_ros.inference.predictor import Predictor
+from pomato_ros.inference.replay import record_eagerly
+from pomato_ros.inference.window import RollingWindow
+from pomato_ros.model.checkpoint import Checkpoint, save_weights
 from pomato_ros.structures import TrackingState, Wanted, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
@@ -266,3 +271,129 @@ def test_the_window_is_shortened_to_keep_a_step_within_its_time(moving_clip, mon
     assert scenes[-1].budget.partition(",")[0] == said
     for t, scene in enumerate(scenes):  # and whatever its length, what it says is right
         np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)
+
+
+@pytest.mark.parametrize("hop", [1, 2])
+def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
+    tiny_config, make_network, moving_clip, hop
+):
+    network = make_network(tiny_config)
+    config = PomatoConfig().with_values({"window_size": 4, "overlap": 2, "image_size": 64, "window_hop": hop})
+    checkpoint = Checkpoint(network, 64, Path("tiny"), "", {})
+    recording, plain = (
+        Engine(config, Predictor(checkpoint, torch.device("cpu"), "fp32", recorder=how))
+        for how in (record_eagerly, None)
+    )
+    replays = recording._predictor.replays
+    plain.warm_up((96, 64))  # nothing to record
+    recording.warm_up((96, 64))
+    known = replays.count
+    assert known > 0
+    filling, frames = RollingWindow(4, 2, "anchored"), random_frames((64, 32))
+    for _ in range(12):
+        for window, wanted in next_hop(filling, frames, hop):
+            recording._predictor.predict(window, wanted)
+    assert replays.count == known
+    for t in range(10):
+        both = (engine.advance(frame_of(moving_clip, t)) for engine in (recording, plain))
+        for found, expected in zip(*both, strict=True):
+            np.testing.assert_array_equal(found.points_camera, expected.points_camera)
+    known = replays.count
+    recording.reset()
+    assert replays.count == known
+
+
+def assert_scenes_equal(found, expected):
+    """All that two scenes say, but for where the time went."""
+    timeless = {"stage_seconds": {}, "budget": ""}
+    one, other = (dataclasses.asdict(dataclasses.replace(scene, **timeless)) for scene in (found, expected))
+    np.testing.assert_equal(one, other)
+
+
+@pytest.mark.parametrize("hop", [2, 3, 5])
+def test_frames_taken_together_have_each_the_scene_that_it_would_have_alone(moving_clip, hop):
+    """Of a predictor whose answer for a frame does not depend on the others; windows change in the midst of a hop."""
+    alone = run(moving_clip, PomatoConfig(), pair_scale=0.7)
+    engine = Engine(PomatoConfig().with_values({"window_hop": hop}), OraclePredictor(moving_clip, pair_scale=0.7))
+    found = []
+    for t in range(len(moving_clip)):
+        scenes = engine.advance(frame_of(moving_clip, t))
+        assert len(scenes) == (hop if t % hop == hop - 1 else 0)
+        found.extend(scenes)
+    for scene, expected in zip(found, alone, strict=False):
+        assert_scenes_equal(scene, expected)
+    assert len(found) == len(moving_clip) // hop * hop
+
+
+def test_who_waited_how_long_is_said(moving_clip, monkeypatch):
+    now_s = 0.0
+    monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
+    engine = Engine(PomatoConfig().with_values({"window_hop": 3}), OraclePredictor(moving_clip))
+    for t in range(6):
+        now_s = 0.25 * t
+        scenes = engine.advance(frame_of(moving_clip, t))
+    assert [scene.stage_seconds["waiting"] for scene in scenes] == [0.5, 0.25, 0.0]
+    assert [scene.stamp_ns for scene in scenes] == [moving_clip.stamps_ns[t] for t in (3, 4, 5)]
+    assert engine.step(frame_of(moving_clip, 6)) is None
+
+
+def test_a_reset_and_a_failure_leave_nobody_waiting(moving_clip):
+    class Failing(OraclePredictor):
+        fails = False
+
+        def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+            if self.fails:
+                raise RuntimeError("out of memory")
+            return super().predict(window, wanted)
+
+    predictor = Failing(moving_clip)
+    engine = Engine(PomatoConfig().with_values({"window_hop": 2}), predictor)
+    assert engine.advance(frame_of(moving_clip, 0)) == ()
+    engine.reset()
+    assert engine.advance(frame_of(moving_clip, 0)) == ()
+    assert len(engine.advance(frame_of(moving_clip, 1))) == 2
+    engine.advance(frame_of(moving_clip, 2))
+    predictor.fails = True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.advance(frame_of(moving_clip, 3))
+    predictor.fails = False
+    assert engine.advance(frame_of(moving_clip, 4)) == ()
+    scenes = engine.advance(frame_of(moving_clip, 5))
+    assert [scene.stamp_ns for scene in scenes] == [moving_clip.stamps_ns[t] for t in (4, 5)]
+
+
+def test_waiting_counts_against_the_time_allowed_and_is_given_up_first(moving_clip, monkeypatch):
+    now_s = 0.0
+    monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
+    options = {"window_hop": 4, "max_latency_ms": 150.0}
+    engine = Engine(PomatoConfig().with_values(options), OraclePredictor(moving_clip))
+    counts = []
+    for t in range(len(moving_clip)):
+        now_s += 0.1  # a camera of 10 Hz, and an engine that takes no time
+        scenes = engine.advance(frame_of(moving_clip, t))
+        counts += [len(scenes)] if scenes else []
+    # 0.3 s of waiting, then 0.1 s
+    assert counts[:2] == [4, 4]
+    assert set(counts[2:]) == {2}
+    assert "window 12 of 12, 2 of 4 frames at once" in scenes[-1].budget or not scenes
+
+
+def test_frames_are_not_taken_together_in_rolling_mode():
+    with pytest.raises(ConfigError, match="needs mode anchored"):
+        PomatoConfig().with_values({"mode": "rolling", "window_hop": 2})
+
+
+def test_a_hop_of_the_real_network_says_what_its_slow_twin_says(moving_clip, tiny_config, make_network):
+    checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
+    options = {"window_size": 6, "overlap": 2, "conf_threshold": 0.0, "range_min": 0.0, "window_hop": 3}
+    fast, slow = (
+        Engine(PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse, recorder))
+        for reuse, recorder in ((True, record_eagerly), (False, None))
+    )
+    for t in range(15):
+        pairs = list(zip(*(engine.advance(frame_of(moving_clip, t)) for engine in (fast, slow)), strict=True))
+        assert len(pairs) == (3 if t % 3 == 2 else 0)
+        for found, expected in pairs:
+            np.testing.assert_allclose(found.confidence, expected.confidence, rtol=1e-4)
+            rays = [scene.points_camera / scene.metres_per_unit for scene in (found, expected)]
+            np.testing.assert_allclose(*rays, rtol=1e-3, atol=1e-4)

@@ -26,8 +26,15 @@ from pomato_ros.evaluation.bench import (
 )
 from pomato_ros.evaluation.bench_report import run_table, step_table
 from pomato_ros.evaluation.report import FlatValue, plain
+from pomato_ros.evaluation.scene_bench import (
+    SIZE_WH,
+    TRACKS,
+    run_on_one_core,
+    scene_table,
+    summarise_scene,
+)
 from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
-from pomato_ros.inference.predictor import Predictor
+from pomato_ros.inference.predictor import DTYPES, Predictor
 from pomato_ros.model.checkpoint import Checkpoint
 from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.ros.frame_source import open_source, read_camera_file
@@ -52,6 +59,13 @@ def bench(
     check: Annotated[
         bool, typer.Option("--check", help="Time the network alone beside its slow twin, and compare their answers.")
     ] = False,
+    scene: Annotated[
+        bool,
+        typer.Option(
+            "--scene",
+            help=f"Time the scene layer alone on one core, part by part: {SIZE_WH[0]}x{SIZE_WH[1]}, {TRACKS} tracks.",
+        ),
+    ] = False,
     preset: Annotated[
         str, typer.Option(help="With --check: random weights of this network preset in place of trained ones.")
     ] = "",
@@ -59,6 +73,7 @@ def bench(
         str, typer.Option(help="With --check: the network's input, WIDTHxHEIGHT in whole patches.")
     ] = DEFAULT_SIZE,
     mode: Annotated[str, typer.Option(help="anchored or rolling.")] = PomatoConfig().window.mode,
+    hop: Annotated[int, typer.Option(min=1, help="Frames that the network takes at once, as window_hop.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = PomatoConfig().model.precision,
     twin_steps: Annotated[int, typer.Option(min=1, help="With --check: steps that the slow twin repeats.")] = 4,
     picture: Annotated[Path | None, typer.Option(help="PNG of every step as a bar of its stages.")] = None,
@@ -69,9 +84,11 @@ def bench(
     console = Console()
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     values = {"checkpoint": str(weights or ""), "image_size": image_size, "num_threads": threads}
-    config = PomatoConfig().with_values({**values, "mode": mode, "precision": precision})
+    config = PomatoConfig().with_values({**values, "mode": mode, "window_hop": hop, "precision": precision})
     if preset and not check:
         raise typer.BadParameter("--preset has random weights, which can only be timed; add --check")
+    if scene:
+        return run_scene_bench(config, steps, save, as_json, console)
     if check:
         return run_check(config, preset, size, steps, twin_steps, save, as_json, console)
     try:
@@ -109,7 +126,7 @@ def run_check(
         with console.status("counting"):
             arithmetic = count_arithmetic(fast.checkpoint.network.config, config.window, size_wh)
         with console.status("timing"):
-            gflops = matrix_gflops()
+            gflops = matrix_gflops(fast.device, DTYPES[fast.precision])
             timed = compare_twins(fast, slow, config.window, size_wh, steps, min(steps, twin_steps))
     except (ValueError, OSError) as error:
         console.print(f"[bold red]benchmark failed:[/] {error}", highlight=False)
@@ -119,6 +136,7 @@ def run_check(
         "image_size": f"{size_wh[0]}x{size_wh[1]}",
         "window_size": config.window.window_size,
         "mode": config.window.mode,
+        "window_hop": config.window.window_hop,
         "precision": fast.precision,
         "device": str(fast.device),
     }
@@ -127,6 +145,17 @@ def run_check(
     )
     console.print(twin_table(summary))
     conclude(f"check-{summary['preset']}", summary, save, as_json, console)
+    return 0
+
+
+def run_scene_bench(config: PomatoConfig, steps: int, save: Path | None, as_json: bool, console: Console) -> int:
+    """The scene layer on a rendered room, its predictions made beforehand."""
+    config = config.with_values({"max_tracks": TRACKS})
+    with console.status("rendering and timing"):
+        summary = summarise_scene(run_on_one_core(config, steps), SIZE_WH)
+    console.print(machine_name())
+    console.print(scene_table(summary))
+    conclude("scene", summary | {"mode": config.window.mode}, save, as_json, console)
     return 0
 
 
@@ -171,6 +200,7 @@ def measure(
 ) -> tuple[SteadyRun, dict[str, FlatValue]]:
     """Both runs of one engine; the summary also says what was measured, and how fast the machine was meanwhile."""
     engine = Engine(config)
+    engine.warm_up((frames[0].image_rgb.shape[1], frames[0].image_rgb.shape[0]))
     settle()
     warm_up = config.window.window_size * config.window.window_stride
     with console.status("steps one after the other"):
@@ -189,6 +219,7 @@ def measure(
         "image_size_px": int(facts["image_size_px"]),
         "window_size": config.window.window_size,
         "mode": config.window.mode,
+        "window_hop": config.window.window_hop,
         "precision": str(facts["precision"]),
         "device": str(facts["device"]),
         "weights_sha256": str(facts["sha256"]),

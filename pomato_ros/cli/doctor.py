@@ -43,6 +43,7 @@ MESSAGE_PACKAGES = (
     "std_msgs",
     "std_srvs",
     "tf2_msgs",
+    "vision_msgs",
     "visualization_msgs",
 )
 SHA256_PATTERN = re.compile(r"\b[0-9a-f]{64}\b")

@@ -11,16 +11,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pomato_ros.cli.evaluation_page import Row, draw_page, picture_row
+from pomato_ros.cli.oracle_page import OraclePage
 from pomato_ros.cli.results import conclude
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
-from pomato_ros.evaluation import oracle_sets
+from pomato_ros.evaluation import mask_ablation, oracle_sets
 from pomato_ros.evaluation.clip_tracks import TRACK_FRAMES
 from pomato_ros.evaluation.evaluate import SequenceResult, Subject, evaluate_sequences, subject_of
 from pomato_ros.evaluation.grading import SequenceRun
 from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_report import oracle_sequence_table, oracle_summary_table, summarise_oracle
-from pomato_ros.evaluation.oracle_trial import SCALE_PRIORS, OracleResult, oracle_engine, run_trial
+from pomato_ros.evaluation.oracle_sets import OracleSequence
+from pomato_ros.evaluation.oracle_trial import SCALE_PRIORS, OracleResult, OracleRun, oracle_engine, run_trial
 from pomato_ros.evaluation.recorded import evaluate_recorded, find_recordings
 from pomato_ros.evaluation.recorded_report import davis_table, kitti_table, summarise_recorded
 from pomato_ros.evaluation.report import FlatValue, sequence_table, split_table, summarise, summary_table
@@ -65,7 +68,9 @@ def evaluate(
             help="Folder with davis/NAME/{images,masks} or kitti_stereo: real video is scored too, beside OpenCV.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for a page of pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "--page", help="Folder for a page of pictures; with --oracle an HTML page.")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: as num_threads.")] = 0,
     oracle: Annotated[
@@ -81,6 +86,9 @@ def evaluate(
     prior: Annotated[
         str, typer.Option(help=f"With --oracle: where metres come from: {', '.join(SCALE_PRIORS)}, or both in turn.")
     ] = "depth",
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="With --oracle: what each part of the moving mask is worth, one left out.")
+    ] = False,
     skip: Annotated[
         int, typer.Option(min=0, help="Begin so many seeds later: other sequences than the usual ones.")
     ] = 0,
@@ -94,9 +102,11 @@ def evaluate(
         if prior not in (*SCALE_PRIORS, "both"):
             console.print(f"[bold red]--prior must be one of {', '.join(SCALE_PRIORS)}, both; got {prior}[/]")
             return 2
+        if ablate:
+            return evaluate_ablation(config, plan_oracle_trial(sequences, frames, skip), console, save, as_json=as_json)
         priors = tuple(SCALE_PRIORS) if prior == "both" else (prior,)
         return evaluate_oracle(
-            config, plan_oracle_trial(sequences, frames, skip), priors, console, save, as_json=as_json
+            config, plan_oracle_trial(sequences, frames, skip), priors, console, save, out, as_json=as_json
         )
     try:
         trial = truth_trial(config) if oracle else network_trial(config)
@@ -140,23 +150,33 @@ def evaluate_oracle(
     priors: tuple[str, ...],
     console: Console,
     save: Path | None,
+    out: Path | None = None,
     *,
     as_json: bool,
 ) -> int:
     """The engine over an oracle that errs as networks do, beside what is asked of it; the first prior's is the result.
 
-    Scores with a further prior follow under its name.
+    Scores with a further prior follow under its name. Pictures in ``out`` are of the first.
     """
     started_s = time.perf_counter()
     summary: dict[str, FlatValue] = {}
+    page = OraclePage()
     with progress(console) as bars:
         bar = bars.add_task("rendered sequences", total=len(priors) * sum(oracle_sets.planned(plan).values()))
         for prior in priors:
+
+            def watch(
+                result: OracleResult, sequence: OracleSequence, run: OracleRun, *, first: bool = prior == priors[0]
+            ) -> None:
+                bars.advance(bar)
+                if out is not None and first:
+                    page.watch(result, sequence, run)
+
             results = run_trial(
                 oracle_engine(config, prior=prior),
                 oracle_sets.oracle_sequences(plan),
                 config.window.window_size - config.window.overlap,
-                lambda result, sequence, run: bars.advance(bar),
+                watch,
                 prior,
             )
             found = print_oracle(results, prior, console)
@@ -168,7 +188,38 @@ def evaluate_oracle(
         "image_height_px": plan.size_wh[1],
         "seconds": round(time.perf_counter() - started_s, 2),
     }
+    if out is not None:
+        written = page.write(out, summary, "pomato evaluate --oracle")
+        console.print(f"page in {written}", highlight=False)
     conclude("oracle", summary, save, as_json, console)
+    return 0
+
+
+def evaluate_ablation(
+    config: PomatoConfig, plan: oracle_sets.OraclePlan, console: Console, save: Path | None, *, as_json: bool
+) -> int:
+    """The moving mask with one part left out at a time, on the oracle's sequences that score masks."""
+    started_s = time.perf_counter()
+
+    def engine_for(sequence: OracleSequence) -> Engine:
+        return Engine(config.with_values({"scale_source": "depth"}), NoisyOracle(sequence.clip, seed=sequence.seed))
+
+    with progress(console) as bars:
+        kinds = mask_ablation.KINDS
+        bar = bars.add_task("rendered sequences", total=sum(oracle_sets.planned(plan)[kind] for kind in kinds))
+        scores = mask_ablation.ablate_mask(
+            engine_for, oracle_sets.oracle_sequences(plan, kinds), lambda: bars.advance(bar)
+        )
+    console.print(mask_ablation.ablation_table(scores))
+    summary = mask_ablation.summarise_ablation(scores) | {
+        "sequences": plan.sequences,
+        "frames_each": plan.frames,
+        "first_seed": plan.first_seed,
+        "image_width_px": plan.size_wh[0],
+        "image_height_px": plan.size_wh[1],
+        "seconds": round(time.perf_counter() - started_s, 2),
+    }
+    conclude("ablation", summary, save, as_json, console)
     return 0
 
 

@@ -18,6 +18,8 @@ STAGES = ("preprocess", "model", "scene")
 MIB = 2**20
 STATUS_FILE = Path("/proc/self/statm")
 YARDSTICK_SIDE = 768
+YARDSTICK_SIDE_GPU = 8192
+CPU = torch.device("cpu")
 YARDSTICK_RUNS = 5
 Clock = Callable[[], float]
 
@@ -38,6 +40,8 @@ class SteadyRun:
     timings: tuple[StepTiming, ...]
     peak_rss_mib: float  # of the whole process so far
     rss_growth_mib: float  # from the end of the warm-up to the end
+    rss_growth_settled_mib: float  # from when a tenth of the steps were done to the end
+    rss_growth_last_half_mib: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +96,46 @@ def run_steady(
     source = to_and_fro(frames)
     for _ in range(warm_up):
         timed_step(engine, next(source), convert, clock)
-    rss_before_mib = rss_mib()
-    timings = [timed_step(engine, next(source), convert, clock) for _ in range(steps)]
-    answered = tuple(timing for timing in timings if timing is not None)
-    if not answered:
+    record = TimingRecord(steps)
+    rss_marks_mib = {0: rss_mib()}
+    marks = (steps // 10, steps // 2)
+    for number in range(steps):
+        if number in marks:
+            rss_marks_mib[number] = rss_mib()
+        timing = timed_step(engine, next(source), convert, clock)
+        if timing is not None:
+            record.add(timing)
+    growths_mib = [rss_mib() - rss_marks_mib[mark] for mark in (0, *marks)]
+    if not record.count:
         raise ValueError(f"none of {steps} steps gave a scene; nothing can be timed")
-    return SteadyRun(answered, peak_rss_mib(), rss_mib() - rss_before_mib)
+    return SteadyRun(record.timings(), peak_rss_mib(), *growths_mib)
+
+
+class TimingRecord:
+    """Times of steps in memory that is all taken before the first, so that it is no growth of what is measured."""
+
+    def __init__(self, steps: int) -> None:
+        """Room for ``steps`` of them."""
+        self._seconds = np.full((steps, 2 + len(STAGES)), np.nan)
+        self.count = 0
+
+    def add(self, timing: StepTiming) -> None:
+        """The next step."""
+        messages = np.nan if timing.messages is None else timing.messages
+        stages = [timing.stages.get(stage, np.nan) for stage in STAGES]
+        self._seconds[self.count] = (timing.total, messages, *stages)
+        self.count += 1
+
+    def timings(self) -> tuple[StepTiming, ...]:
+        """All steps that were added."""
+        return tuple(
+            StepTiming(
+                total,
+                {stage: seconds for stage, seconds in zip(STAGES, stages, strict=True) if not np.isnan(seconds)},
+                None if np.isnan(messages) else messages,
+            )
+            for total, messages, *stages in self._seconds[: self.count].tolist()
+        )
 
 
 def timed_step(
@@ -161,16 +199,24 @@ def peak_rss_mib() -> float:
     return peak / MIB if sys.platform == "darwin" else peak / 1024
 
 
-def matrix_gflops() -> float:
-    """What this machine gives right now: the best of a few fp32 matrix products, with the network's threads."""
-    side = YARDSTICK_SIDE
-    a, b = torch.ones(side, side), torch.ones(side, side)
+def matrix_gflops(device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> float:
+    """What this machine gives right now: the best of a few matrix products, on a CPU with the network's threads."""
+    side = YARDSTICK_SIDE if device.type == "cpu" else YARDSTICK_SIDE_GPU
+    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(YARDSTICK_RUNS):
+        finish(device)
         started = time.perf_counter()
         torch.mm(a, b)
+        finish(device)
         best = min(best, time.perf_counter() - started)
     return 2e-9 * side**3 / best
+
+
+def finish(device: torch.device) -> None:
+    """Return once a GPU has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def summarise_bench(steady: SteadyRun, replayed: Replay) -> dict[str, FlatValue]:
@@ -185,6 +231,8 @@ def summarise_bench(steady: SteadyRun, replayed: Replay) -> dict[str, FlatValue]
         "messages_ms": percentiles(messages)[0],
         "peak_rss_mib": steady.peak_rss_mib,
         "rss_growth_mib": steady.rss_growth_mib,
+        "rss_growth_settled_mib": steady.rss_growth_settled_mib,
+        "rss_growth_last_half_mib": steady.rss_growth_last_half_mib,
         "steps_timed": len(steady.timings),
         "frames_in": replayed.frames_in,
         "steps": replayed.steps,

@@ -101,10 +101,13 @@ class NoisyOracle:
         """Both pair orders of a window against its key."""
         numbers = [self._number[frame.stamp_ns] for frame in window.frames]
         key = numbers[window.key]
+        if wanted is not None:
+            numbers = [numbers[slot] for slot in wanted.slots]
         return WindowPrediction(
             key=window.key,
             from_key=self._rows([(number, key) for number in numbers], key),
             to_key=self._rows([(key, number) for number in numbers], key),
+            slots=None if wanted is None else wanted.slots,
         )
 
     def _rows(self, pairs: list[tuple[int, int]], key: int) -> PairPrediction:

@@ -1,8 +1,12 @@
 """The stream beside its slow twin in one run: how much faster, how different, how much arithmetic."""
 
+import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -10,7 +14,9 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from pomato_ros.config import NetworkConfig, WindowOptions
-from pomato_ros.evaluation.bench import peak_rss_mib, percentiles
+from pomato_ros.engine import key_ns, wanted_together
+from pomato_ros.evaluation.bench import MIB, peak_rss_mib, percentiles
+from pomato_ros.evaluation.host_syncs import HostSyncWatch, count_cuda_syncs
 from pomato_ros.evaluation.report import FlatValue, plain, shown
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.streaming import WindowStream
@@ -27,11 +33,13 @@ FRAME_NS = 100_000_000
 class TwinRun:
     """Times of steps with full windows, seconds; errors relative to the twin's largest value."""
 
-    stream_seconds: tuple[float, ...]
+    stream_seconds: tuple[float, ...]  # a new frame's share, where the network takes several at once
     twin_seconds: tuple[float, ...]
     max_rel_error: float
-    period: int  # steps from one key to the next
+    period: int  # steps from one key to the next, or from one start of a hop with one to the next
     stream_peak_mib: float  # memory of the process before the twin's first step
+    device_peak_mib: float | None = None  # of a GPU, likewise
+    host_syncs: float | None = None  # on a GPU: times a step that the host waits for it, the final one apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Arithmetic:
     stream_tflop: float  # mean over the frames from one key to the next
     stream_most_tflop: float  # of the dearest of these
     twin_tflop: float  # a full window
+    host_syncs: int  # of a step of the stream: operations after which the host of a GPU would wait
 
 
 def random_frames(size_wh: tuple[int, int], device: str = "cpu") -> Iterator[ModelFrame]:
@@ -62,6 +71,13 @@ def wanted_by_scene(window: Window) -> Wanted:
     return wanted_of(window, (newest if window.key != newest else 0,))
 
 
+def next_hop(window: RollingWindow, frames: Iterator[ModelFrame], hop: int) -> list[tuple[Window, Wanted]]:
+    """Push ``hop`` frames; the windows to evaluate for them, one for each key, with what the scene reads of each."""
+    pushed = [window.push(next(frames)) for _ in range(hop)]
+    groups = [list(group) for _, group in groupby(pushed, key=key_ns)]
+    return [(group[-1], wanted_together([wanted_by_scene(now) for now in group], stride=1)) for group in groups]
+
+
 def compare_twins(
     fast: Predictor, slow: Predictor, options: WindowOptions, size_wh: tuple[int, int], steps: int, twin_steps: int
 ) -> TwinRun:
@@ -80,29 +96,49 @@ def compare_twins(
     stream_seconds: list[float] = []
     twin_seconds: list[float] = []
     errors = [0.0]
-    stream_peak_mib = peak_rss_mib()
-    for number in range(options.window_size + steps):
-        now = window.push(next(frames))
-        wanted = wanted_by_scene(now)
+    stream_peak_mib, device_peak_mib = peak_rss_mib(), None
+    hop = options.window_hop
+    for number in range(0, options.window_size + steps, hop):
+        batch = next_hop(window, frames, hop)
         started = time.perf_counter()
-        found = fast.predict(now, wanted)
+        answers = [fast.predict(now, wanted) for now, wanted in batch]
         took = time.perf_counter() - started
         if number < options.window_size:
             continue
-        stream_seconds.append(took)
+        stream_seconds.append(took / hop)
         if not twin_seconds:
-            stream_peak_mib = peak_rss_mib()
+            stream_peak_mib, device_peak_mib = peak_rss_mib(), peak_device_mib(fast.device)
         if number >= options.window_size + steps - twin_steps:
-            started = time.perf_counter()
-            truth = slow.predict(now)
-            twin_seconds.append(time.perf_counter() - started)
-            errors.append(largest_error(found, truth, wanted.slots[0]))
-    return TwinRun(tuple(stream_seconds), tuple(twin_seconds), max(errors), period_of(options), stream_peak_mib)
+            for (now, wanted), found in zip(batch, answers, strict=True):
+                started = time.perf_counter()
+                truth = slow.predict(now)
+                twin_seconds.append(time.perf_counter() - started)
+                errors += [largest_error(found, truth, slot) for slot in wanted.slots]
+    period, host_syncs = period_of(options), None
+    if fast.device.type == "cuda":
+        batches = [one for _ in range(period) for one in next_hop(window, frames, hop)]
+        counts = [count_cuda_syncs(partial(fast.predict, now, wanted)) for now, wanted in batches]
+        host_syncs = float(np.mean(counts))
+    return TwinRun(
+        tuple(stream_seconds),
+        tuple(twin_seconds),
+        max(errors),
+        period,
+        stream_peak_mib,
+        device_peak_mib,
+        host_syncs,
+    )
+
+
+def peak_device_mib(device: torch.device) -> float | None:
+    """Most memory of a GPU that tensors of this process had at any time; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
 
 
 def period_of(options: WindowOptions) -> int:
-    """Steps from one key to the next."""
-    return options.window_size - options.overlap if options.mode == "anchored" else 1
+    """Steps until all is as it was, whole periods of keys and whole hops."""
+    frames = options.window_size - options.overlap if options.mode == "anchored" else 1
+    return math.lcm(frames, options.window_hop) // options.window_hop
 
 
 def dearest_step(run: TwinRun) -> float:
@@ -125,24 +161,32 @@ def largest_error(found: WindowPrediction, truth: WindowPrediction, slot: int) -
 
 @torch.inference_mode()
 def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tuple[int, int]) -> Arithmetic:
-    """Counted by torch on tensors without content, so any size takes no memory and no time to speak of."""
+    """Counted by torch on tensors without content, so any size takes no memory and no time to speak of.
+
+    Torch's ``meta`` device, where these are, stands for a GPU: what the host would wait for is counted as well.
+    """
     device = torch.device("meta")
     with device:
         network = Pomato(config).eval()
     frames = random_frames(size_wh, "meta")
     window = RollingWindow(options.window_size, options.overlap, options.mode)
-    stream = WindowStream(network, device)
+    stream = WindowStream(network, device, upload=lambda images: torch.stack(tuple(images)))
     counted = []
-    for number in range(options.window_size + period_of(options)):
-        now = window.push(next(frames))
-        with FlopCounterMode(display=False) as counter:
-            stream.predict(now, wanted_by_scene(now))
-        if number >= options.window_size:
-            counted.append(1e-12 * counter.get_total_flops())
+    hop = options.window_hop
+    for number in range(0, options.window_size + period_of(options) * hop, hop):
+        steady = number >= options.window_size
+        with FlopCounterMode(display=False) if steady else nullcontext() as counter:
+            for now, wanted in next_hop(window, frames, hop):
+                stream.predict(now, wanted)
+        if counter is not None:
+            counted.append(1e-12 * counter.get_total_flops() / hop)
+    with HostSyncWatch() as watch:
+        for now, wanted in next_hop(window, frames, hop):
+            stream.predict(now, wanted)
     images = torch.zeros(options.window_size, 3, size_wh[1], size_wh[0], device=device)
     with FlopCounterMode(display=False) as counter:
         predict_window(network, images, 0)
-    return Arithmetic(float(np.mean(counted)), max(counted), 1e-12 * counter.get_total_flops())
+    return Arithmetic(float(np.mean(counted)), max(counted), 1e-12 * counter.get_total_flops(), watch.seen.total())
 
 
 def summarise_twins(run: TwinRun, arithmetic: Arithmetic, gflops: float, empty_mib: float) -> dict[str, FlatValue]:
@@ -168,6 +212,9 @@ def summarise_twins(run: TwinRun, arithmetic: Arithmetic, gflops: float, empty_m
         "matrix_gflops": gflops,
         "peak_rss_mib": run.stream_peak_mib,
         "peak_over_empty_mib": run.stream_peak_mib - empty_mib,
+        "peak_device_mib": run.device_peak_mib,
+        "host_syncs_in_network": arithmetic.host_syncs,
+        "host_syncs_per_step": run.host_syncs,
         "steps_timed": len(run.stream_seconds),
         "slow_twin_steps": len(run.twin_seconds),
     }
@@ -191,7 +238,10 @@ def twin_table(summary: dict[str, FlatValue]) -> Table:
         "ms a frame, p50 and p95", f"{shown(summary['step_ms_p50'])}, {shown(summary['step_ms_p95'])}", "", ""
     )
     table.add_row("largest relative difference", f"{float(summary['max_rel_error'] or 0.0):.1e}", "", "")
-    table.add_row("share of this machine's fp32 matrix peak", shown(summary["share_of_matrix_peak"]), "", "")
+    table.add_row("share of this machine's matrix peak", shown(summary["share_of_matrix_peak"]), "", "")
     table.add_row("slowest kind of step over the median", shown(summary["dearest_step_to_median"]), "", "")
+    table.add_row("operations that would have the host wait", shown(summary["host_syncs_in_network"]), "", "")
+    if summary["host_syncs_per_step"] is not None:
+        table.add_row("waits of the host a step, but the last", shown(summary["host_syncs_per_step"]), "", "")
     table.add_row("peak memory over nothing loaded", f"{shown(summary['peak_over_empty_mib'])} MiB", "", "")
     return table

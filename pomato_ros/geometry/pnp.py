@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pomato_ros.geometry.camera import project
-from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
+from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp
 from pomato_ros.structures import MaskArray, PoseArray
 
 MIN_POINTS = 4
 FOCAL_CANDIDATES = 21
 REFINEMENT_STEPS = 10
 STEP_TOLERANCE = 1e-10
+BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class PnpFailure:
     """No pose, and why."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NormalEquations:
+    """Least squares of reprojection errors about a pose: position x, y, z, then rotation, reference axes."""
+
+    matrix: NDArray[np.float64]  # (6, 6) J^T J
+    gradient: NDArray[np.float64]  # (6,) J^T r
+    cost: float  # px^2, r^T r
+    count: int  # of points
 
 
 def solve_pose(
@@ -126,16 +136,15 @@ def refine_pose(
 ) -> NDArray[np.float64]:
     """Least reprojection error by Gauss-Newton from a nearby pose; all points count alike. -> pose (4, 4)."""
     pose = np.asarray(reference_from_camera, dtype=np.float64)
-    cost = _cost(pose, pixels, points_reference, camera_matrix)
+    equations = normal_equations(pose, pixels, points_reference, camera_matrix)
     for _ in range(REFINEMENT_STEPS):
-        residual, jacobian = _linearise(pose, pixels, points_reference, camera_matrix)
-        step = np.linalg.lstsq(jacobian.T @ jacobian, -jacobian.T @ residual, rcond=None)[0]
+        step = np.linalg.lstsq(equations.matrix, -equations.gradient, rcond=None)[0]
         moved = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
-        moved_cost = _cost(moved, pixels, points_reference, camera_matrix)
-        if not moved_cost < cost:
+        there = normal_equations(moved, pixels, points_reference, camera_matrix)
+        if not there.cost < equations.cost:
             break
-        converged = cost - moved_cost < STEP_TOLERANCE * cost
-        pose, cost = moved, moved_cost
+        converged = equations.cost - there.cost < STEP_TOLERANCE * equations.cost
+        pose, equations = moved, there
         if converged:
             break
     return pose
@@ -149,9 +158,12 @@ def pose_covariance(
     Position in the points' unit, then rotation in rad, both along the reference's axes. Directions the points do not
     determine come out with a very large variance rather than an error.
     """
-    residual, jacobian = _linearise(reference_from_camera, pixels, points_reference, camera_matrix)
-    variance_px2 = float(residual @ residual) / max(residual.size - 6, 1)
-    values, vectors = np.linalg.eigh(jacobian.T @ jacobian)
+    return _covariance(normal_equations(reference_from_camera, pixels, points_reference, camera_matrix))
+
+
+def _covariance(equations: NormalEquations) -> NDArray[np.float64]:
+    variance_px2 = equations.cost / max(2 * equations.count - 6, 1)
+    values, vectors = np.linalg.eigh(equations.matrix)
     floor = max(float(values[-1]) * 1e-15, np.finfo(np.float64).tiny)
     return vectors @ np.diag(variance_px2 / np.maximum(values, floor)) @ vectors.T
 
@@ -215,13 +227,12 @@ def _solution(
     """Pose and inliers with their covariance and residual."""
     if inliers.sum() < MIN_POINTS:
         return PnpFailure(f"only {int(inliers.sum())} points agree with the best pose, expected {MIN_POINTS}")
-    agreeing = pixels[inliers], points[inliers], matrix
-    residual, _ = _linearise(pose, *agreeing)
+    equations = normal_equations(pose, pixels[inliers], points[inliers], matrix)
     return PnpSolution(
         reference_from_camera=pose,
-        covariance=pose_covariance(pose, *agreeing),
+        covariance=_covariance(equations),
         inliers=inliers,
-        residual_px=float(np.sqrt(residual @ residual / inliers.sum())),
+        residual_px=float(np.sqrt(equations.cost / equations.count)),
         camera_matrix=matrix,
     )
 
@@ -234,36 +245,72 @@ def _inliers(
     threshold_px: float,
 ) -> NDArray[np.bool_]:
     """(n,) points in front of the camera that land within the threshold of their pixel."""
-    error = np.linalg.norm(project(transform(invert(pose), points), matrix) - pixels, axis=-1)
-    return error < threshold_px  # NaN compares as not below
+    x, y, z, _ = _in_camera(pose, points)
+    error_x, error_y = _misses(x, y, z, pixels, matrix)
+    return error_x**2 + error_y**2 < threshold_px**2  # NaN compares as not below
 
 
-def _cost(pose: NDArray[np.float64], pixels: ArrayLike, points: ArrayLike, matrix: ArrayLike) -> float:
-    """Sum of squared reprojection errors; infinite if a point is behind the camera."""
-    error = project(transform(invert(pose), points), matrix) - np.asarray(pixels, dtype=np.float64)
-    cost = float((error**2).sum())
-    return cost if np.isfinite(cost) else np.inf
-
-
-def _linearise(
-    pose: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Residuals (2n,) and their derivative (2n, 6) by position and by rotation about the camera, reference axes.
+def normal_equations(
+    reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
+) -> NormalEquations:
+    """Least squares of reprojection errors about a pose; a point behind the camera makes the cost infinite.
 
     With ``p_c = R^T (p - t)``: moving t by dt gives ``-R^T dt``, turning R by exp(w) gives ``R^T ((p - t) x w)``; so a
     pixel whose derivative by p_c is g has the derivatives ``-b`` and ``b x (p - t)`` with ``b = R g``.
     """
-    pose, matrix = np.asarray(pose, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
-    offset = np.asarray(points_reference, dtype=np.float64) - pose[:3, 3]
-    points_camera = offset @ pose[:3, :3]
-    x, y, z = points_camera.T
-    by_point = np.zeros((2, len(offset), 3))
-    by_point[0, :, 0] = matrix[0, 0] / z
-    by_point[0, :, 1] = matrix[0, 1] / z
-    by_point[0, :, 2] = -(matrix[0, 0] * x + matrix[0, 1] * y) / z**2
-    by_point[1, :, 1] = matrix[1, 1] / z
-    by_point[1, :, 2] = -matrix[1, 1] * y / z**2
-    by_reference_point = by_point @ pose[:3, :3].T
-    jacobian = np.concatenate((-by_reference_point, np.cross(by_reference_point, offset)), axis=-1)
-    residual = project(points_camera, matrix) - np.asarray(pixels, dtype=np.float64)
-    return residual.T.ravel(), jacobian.reshape(-1, 6)
+    pose, matrix = np.asarray(reference_from_camera, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
+    points, pixels = np.asarray(points_reference, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
+    products = np.zeros((7, 7))
+    for start in range(0, len(points), BLOCK):
+        block = slice(start, start + BLOCK)
+        rows = _linearise(pose, pixels[block], points[block], matrix)
+        products += rows @ rows.T
+    cost = float(products[6, 6])
+    if not np.isfinite(cost):
+        return NormalEquations(np.zeros((6, 6)), np.zeros(6), np.inf, len(points))
+    return NormalEquations(products[:6, :6], products[:6, 6], cost, len(points))
+
+
+def _linearise(
+    pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(7, 2n) the six derivatives of the errors and the errors themselves; all along x, then all along y."""
+    count = len(points)
+    x, y, z, offset = _in_camera(pose, points)
+    rows = np.empty((7, 2 * count))
+    rows[6, :count], rows[6, count:] = _misses(x, y, z, pixels, matrix)
+    inverse = 1.0 / np.where(z > 0, z, np.nan)
+    by_point = np.zeros((3, 2 * count))
+    by_point[0, :count] = matrix[0, 0] * inverse
+    by_point[1, :count], by_point[1, count:] = matrix[0, 1] * inverse, matrix[1, 1] * inverse
+    by_point[2, :count] = -(matrix[0, 0] * x + matrix[0, 1] * y) * inverse**2
+    by_point[2, count:] = -matrix[1, 1] * y * inverse**2
+    b, crossed = (pose[:3, :3] @ by_point).reshape(3, 2, count), rows[3:6].reshape(3, 2, count)
+    for axis in range(3):
+        following, last = (axis + 1) % 3, (axis + 2) % 3
+        np.subtract(b[following] * offset[last], b[last] * offset[following], out=crossed[axis])
+    np.negative(b.reshape(3, -1), out=rows[:3])
+    return rows
+
+
+def _in_camera(
+    pose: NDArray[np.float64], points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """x, y, z (n,) of points (n, 3) in the camera at ``pose``, and (3, n) their offsets from it, reference axes."""
+    offset = np.ascontiguousarray(points.T) - pose[:3, 3:]
+    x, y, z = pose[:3, :3].T @ offset
+    return x, y, z, offset
+
+
+def _misses(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    z: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Reprojection errors (n,) along x and along y, px; NaN behind the camera."""
+    inverse = np.divide(1.0, z, out=np.full_like(z, np.nan), where=z > 0)
+    column, row = x * inverse, y * inverse
+    along_x = matrix[0, 0] * column + matrix[0, 1] * row + matrix[0, 2] - pixels[:, 0]
+    return along_x, matrix[1, 1] * row + matrix[1, 2] - pixels[:, 1]

@@ -1,15 +1,43 @@
-"""Keeps a step within a time: told how long steps took, it says how long a window may be.
+"""Keeps a step within a time: told how long steps took, it says how the next ones are done.
 
-A shorter window costs less in every head and in rolling mode in every pair, and its answer is as right as a longer
-one's; it only sees less of the past. Nothing is held back: what is chosen applies from the next window on.
+What is given up, the cheapest loss first: taking several frames at once, which saves work but has frames wait; then
+length of the window, whose answer is as right as a longer one's and only sees less of the past; then every other pixel
+of the maps, which are interpolated. Nothing is held back: what is chosen applies from the next window on.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 STEPS_JUDGED = 24  # with one setting, two windows of the usual length: cheap and dear steps alike
-SPARE_SHARE = 0.9  # of the time allowed, which a longer window must be expected to keep
+SPARE_SHARE = 0.9  # of the time allowed, which a dearer setting must be expected to keep
 OVER_BUDGET = "over"  # the first word about steps that cannot be made shorter
-LONGEST_PATIENCE = 16  # times STEPS_JUDGED, between two attempts at a longer window
+LONGEST_PATIENCE = 16  # times STEPS_JUDGED, between two attempts at a dearer setting
+COARSE_STRIDE = 2  # of the maps; with 4 they are three times as far off (dev/LOG.md)
+COARSE_SHARE = 0.8  # of a step's time, which is left of it at least with coarse maps
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How steps are done: frames of a window, frames taken at once, and how many pixels apart maps are computed."""
+
+    window_size: int
+    hop: int = 1
+    stride: int = 1
+
+    @property
+    def cost(self) -> float:
+        """A step's time if all of it grew with what the setting asks for; right only beside another setting's."""
+        return self.window_size * self.hop * (COARSE_SHARE if self.stride > 1 else 1.0)
+
+
+def settings(window_size: int, overlap: int, mode: str, hop: int = 1) -> tuple[Setting, ...]:
+    """From what the options ask for downwards, one thing given up at a time."""
+    hops = [hop]
+    while hops[-1] > 1:
+        hops.append(hops[-1] // 2)
+    sizes = window_levels(window_size, overlap, mode)
+    eager = [Setting(window_size, each) for each in hops]
+    return (*eager, *(Setting(size) for size in sizes[1:]), Setting(sizes[-1], stride=COARSE_STRIDE))
 
 
 def window_levels(window_size: int, overlap: int, mode: str) -> tuple[int, ...]:
@@ -24,16 +52,16 @@ def window_levels(window_size: int, overlap: int, mode: str) -> tuple[int, ...]:
 
 
 class LatencyBudget:
-    """Chooses one of some window lengths, one level at a time.
+    """Chooses one of some settings, one level at a time.
 
     The estimate of a step's time is the second longest of the last :data:`STEPS_JUDGED` steps with one setting, about
     the 95th percentile: one step that was disturbed decides nothing, two are enough to go down. Upwards goes only what
-    would fit if all of a step grew with the window; an attempt that fails doubles the wait for the next.
+    would fit if all of a step grew with it; an attempt that fails doubles the wait for the next.
     """
 
-    def __init__(self, window_sizes: Sequence[int]) -> None:
-        """``window_sizes``: frames, longest first; see :func:`window_levels`."""
-        self._sizes = tuple(window_sizes)
+    def __init__(self, levels: Sequence[Setting]) -> None:
+        """``levels``: dearest first; see :func:`settings`."""
+        self._levels = tuple(levels)
         self._level = 0
         self._allowed_s = 0.0
         self._steps_s: list[float] = []
@@ -41,12 +69,12 @@ class LatencyBudget:
         self._estimate_s: float | None = None
         self._patience = 1
         self._judged = 0  # whole rounds since the last change
-        self._climbed = False  # the last change was an attempt at a longer window
+        self._climbed = False  # the last change was an attempt at a dearer setting
 
     @property
-    def window_size(self) -> int:
-        """Frames of a window from the next one on."""
-        return self._sizes[self._level]
+    def setting(self) -> Setting:
+        """How to do the next steps; the window's length from the next window on."""
+        return self._levels[self._level]
 
     @property
     def estimate_s(self) -> float | None:
@@ -56,20 +84,20 @@ class LatencyBudget:
     @property
     def is_over(self) -> bool:
         """Whether steps take too long and nothing is left to save."""
-        return bool(self._allowed_s) and self._level == len(self._sizes) - 1 and self._exceeded()
+        return bool(self._allowed_s) and self._level == len(self._levels) - 1 and self._exceeded()
 
-    def observe(self, stage_seconds: Mapping[str, float], allowed_s: float, window_size: int) -> None:
+    def observe(self, stage_seconds: Mapping[str, float], allowed_s: float, used: Setting) -> None:
         """Take in one step.
 
         Args:
             stage_seconds: what it took, by stage.
             allowed_s: what it may take; 0: anything.
-            window_size: the length of window that it had; steps of a former choice are not counted.
+            used: how it was done; steps of a former choice are not counted.
         """
         if allowed_s != self._allowed_s:
             self._allowed_s, self._patience = allowed_s, 1
             self._change(self._level if allowed_s else 0, climbed=False)
-        if not allowed_s or window_size != self.window_size:
+        if not allowed_s or used != self.setting:
             return
         if len(self._steps_s) == STEPS_JUDGED:
             self._steps_s = []
@@ -85,12 +113,16 @@ class LatencyBudget:
         """What was chosen, in one line; empty where any time is allowed."""
         if not self._allowed_s:
             return ""
-        window = f"window {self.window_size} of {self._sizes[0]}"
+        chosen = f"window {self.setting.window_size} of {self._levels[0].window_size}"
+        if self._levels[0].hop > 1:
+            chosen += f", {self.setting.hop} of {self._levels[0].hop} frames at once"
+        if self.setting.stride > 1:
+            chosen += f", every {self.setting.stride}nd pixel"
         if self._estimate_s is None:
-            return f"{window}, measuring"
+            return f"{chosen}, measuring"
         stages = ", ".join(f"{stage} {1e3 * seconds:.0f}" for stage, seconds in self._stages_s.items())
         verdict = f"{OVER_BUDGET}: " if self.is_over else ""
-        return f"{verdict}{window}, {1e3 * self._estimate_s:.0f} of {1e3 * self._allowed_s:.0f} ms (last: {stages})"
+        return f"{verdict}{chosen}, {1e3 * self._estimate_s:.0f} of {1e3 * self._allowed_s:.0f} ms (last: {stages})"
 
     def _exceeded(self) -> bool:
         return self._estimate_s is not None and self._estimate_s > self._allowed_s
@@ -100,16 +132,16 @@ class LatencyBudget:
         if self._exceeded():
             if self._climbed:
                 self._patience = min(2 * self._patience, LONGEST_PATIENCE)
-            if self._level + 1 < len(self._sizes):
+            if self._level + 1 < len(self._levels):
                 self._change(self._level + 1, climbed=False)
         elif whole:
             self._judged += 1
             self._climbed = False
-            if self._judged >= self._patience and self._level and self._would_fit(self._sizes[self._level - 1]):
+            if self._judged >= self._patience and self._level and self._would_fit(self._levels[self._level - 1]):
                 self._change(self._level - 1, climbed=True)
 
-    def _would_fit(self, longer: int) -> bool:
-        return (self._estimate_s or 0.0) * longer / self.window_size <= SPARE_SHARE * self._allowed_s
+    def _would_fit(self, dearer: Setting) -> bool:
+        return (self._estimate_s or 0.0) * dearer.cost / self.setting.cost <= SPARE_SHARE * self._allowed_s
 
     def _change(self, level: int, *, climbed: bool) -> None:
         self._level, self._climbed, self._judged = level, climbed, 0

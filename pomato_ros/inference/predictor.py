@@ -11,11 +11,13 @@ from torch import nn
 
 from pomato_ros.config import ModelOptions
 from pomato_ros.hardware import choose_device, choose_precision
+from pomato_ros.inference.replay import GraphRecorder, Recorder, Replays
 from pomato_ros.inference.streaming import WindowStream
+from pomato_ros.inference.transfer import transfer_to
 from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.wiring import predict_window
-from pomato_ros.structures import PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.structures import Wanted, Window, WindowPrediction
 
 SMALL_NETWORK = 10_000_000  # parameters
 LOGGER = logging.getLogger(__name__)
@@ -25,16 +27,30 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Predictor:
     """Evaluates windows, keeping what a frame cost once or, as the slow twin that this must match, every frame anew."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str, reuse: bool = True) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        precision: str,
+        reuse: bool = True,
+        recorder: Recorder | None = None,
+    ) -> None:
         """Move the network of ``checkpoint`` to ``device`` and its large weights to ``precision``.
 
-        ``precision``: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32); ``reuse``: not the twin.
+        Args:
+            checkpoint: the network.
+            device: where it runs.
+            precision: fp32, bf16 or fp16 (autocast; exponentials and norms stay fp32).
+            reuse: not the twin.
+            recorder: records the pieces of a step, to be replayed; None: they run one operation after the other.
         """
         self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
         self._network = hold_weights(checkpoint.network.to(device), DTYPES[precision])
-        self._stream = WindowStream(self._network, device) if reuse else None
+        self._transfer = transfer_to(device)
+        self.replays = Replays(recorder) if reuse and recorder is not None else None
+        self._stream = WindowStream(self._network, device, self._transfer.up, self.replays) if reuse else None
 
     @classmethod
     def from_options(cls, options: ModelOptions) -> "Predictor":
@@ -57,7 +73,11 @@ class Predictor:
         if options.num_threads or not torch.cuda.is_available():
             torch.set_num_threads(options.num_threads or paying_threads(checkpoint.network))
         device = choose_device(options.device)
-        return cls(checkpoint, device, choose_precision(options.precision, device), options.reuse)
+        precision = choose_precision(options.precision, device)
+        if device.type == "cuda" and precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # convolutions would be in 10 bits by default
+        recorder = GraphRecorder(device) if options.compile and device.type == "cuda" else None
+        return cls(checkpoint, device, precision, options.reuse, recorder)
 
     @torch.inference_mode()
     def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
@@ -66,10 +86,14 @@ class Predictor:
             if self._stream is not None:
                 prediction = self._stream.predict(window, wanted or Wanted(tuple(range(len(window.frames)))))
             else:
-                images = torch.stack([frame.image for frame in window.frames]).to(self.device)
+                images = self._transfer.up([frame.image for frame in window.frames])
                 prediction = predict_window(self._network, images, window.key)
-        from_key, to_key = to_cpu(prediction.from_key), to_cpu(prediction.to_key)
-        return WindowPrediction(prediction.key, from_key, to_key, prediction.slots)
+        return self._transfer.down(prediction)
+
+    def forget(self) -> None:
+        """Let go of what is kept of frames; what was recorded for their size stays."""
+        if self._stream is not None:
+            self._stream.forget()
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for logs and diagnostics."""
@@ -86,7 +110,8 @@ class Predictor:
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.precision])
+        # weights are held in this precision already; a cache of casts must not outlive the graph that it is made in
+        return torch.autocast(self.device.type, DTYPES[self.precision], cache_enabled=self.device.type != "cuda")
 
 
 def paying_threads(network: Pomato) -> int:
@@ -105,15 +130,3 @@ def hold_weights(network: Pomato, dtype: torch.dtype) -> Pomato:
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             module.to(dtype)
     return network
-
-
-def to_cpu(prediction: PairPrediction) -> PairPrediction:
-    """Copy a prediction to the CPU in fp32."""
-    return PairPrediction(
-        prediction.points_1.float().cpu(),
-        prediction.conf_1.float().cpu(),
-        prediction.points_2.float().cpu(),
-        prediction.conf_2.float().cpu(),
-        prediction.points_match.float().cpu(),
-        prediction.conf_match.float().cpu(),
-    )

@@ -14,16 +14,19 @@ What is kept, and why nothing changes by it (all of it is arithmetic that the sl
 * A head that nobody reads is not evaluated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pomato_ros.model.dpt_head import DptNetwork, EarlyModules, PointmapHead
+from pomato_ros.inference.replay import PlainRuns, Replays, Tensors
+from pomato_ros.inference.transfer import PlainTransfer
+from pomato_ros.model.dpt_head import DptNetwork, EarlyModules, PointmapHead, activate
 from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.temporal import stack_prepared
+from pomato_ros.model.temporal import Prepared, Projected, stack_prepared
 from pomato_ros.structures import HEADS, ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
 
 TokenLists = tuple[list[Tensor], list[Tensor]]  # of view 1 and of view 2, one tensor (n, c) for each hooked depth
@@ -65,47 +68,77 @@ def same(one: ModelFrame, other: ModelFrame) -> bool:
 class WindowStream:
     """Predicts windows that follow one another; any window at all gets the right answer, only not as fast."""
 
-    def __init__(self, network: Pomato, device: torch.device) -> None:
-        """``network`` lives on ``device``."""
+    def __init__(
+        self,
+        network: Pomato,
+        device: torch.device,
+        upload: Callable[[Sequence[Tensor]], Tensor] | None = None,
+        run: PlainRuns | Replays | None = None,
+    ) -> None:
+        """``network`` lives on ``device``.
+
+        Args:
+            network: in evaluation mode.
+            device: where.
+            upload: images (3, h, w) of the host -> (b, 3, h, w) on the device; :class:`PlainTransfer` by default.
+            run: calls the pieces of a step; as they are by default.
+        """
         self._network = network
         self._device = device
+        self._upload = PlainTransfer(device).up if upload is None else upload
+        self._run = PlainRuns() if run is None else run
         self._hooks = network.config.hooks
+        self._heads = {1: network.downstream_head1, 2: network.downstream_head2, 3: network.downstream_head3}
+        self._image_hw: tuple[int, ...] = ()
         self._encoded: list[tuple[ModelFrame, Tensor]] = []
         self._pairs: KeyedPairs | None = None
         self._next_pairs: KeyedPairs | None = None
 
     def predict(self, window: Window, wanted: Wanted) -> WindowPrediction:
         """What is ``wanted`` of the pairs of ``window``; on the network's device."""
+        self._watch_size(window.frames[0].image)
         self._encode(window.frames)
         pairs = self._update_pairs(window)
         orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
         maps: tuple[list[Tensor], list[Tensor]] = ([], [])
         for number in HEADS:
             read = [order for order, heads in orders if number in heads]
-            found = iter(self._evaluate(number, read, window, wanted.slots))
+            found = iter(self._evaluate(number, read, window, wanted))
             none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
             for (_, heads), into in zip(orders, maps, strict=True):
                 into.extend(next(found) if number in heads else (none[..., None].expand(*none.shape, 3), none))
         return WindowPrediction(window.key, PairPrediction(*maps[0]), PairPrediction(*maps[1]), wanted.slots)
 
+    def forget(self) -> None:
+        """Let go of all frames; pieces that were recorded stay, they know sizes only."""
+        self._encoded, self._pairs, self._next_pairs = [], None, None
+
+    def _watch_size(self, image: Tensor) -> None:
+        """Nothing that was made for images of another size is of any use."""
+        if image.shape[1:] != self._image_hw:
+            self.forget()
+            self._run.forget()
+            self._image_hw = tuple(image.shape[1:])
+
     def _evaluate(
-        self, number: int, orders: Sequence[OrderedPairs], window: Window, slots: Sequence[int]
+        self, number: int, orders: Sequence[OrderedPairs], window: Window, wanted: Wanted
     ) -> list[tuple[Tensor, Tensor]]:
-        """Points and confidence (len(slots), ...) of one head for each of ``orders``, all in one evaluation."""
+        """Points and confidence (len(wanted.slots), ...) of one head for each of ``orders``, all in one evaluation."""
         if not orders:
             return []
         network = self._network
-        head = cast(PointmapHead, network.get_submodule(f"downstream_head{number}"))
+        head = self._heads[number]
         grid = network.grid_of(window.frames[0].image)
         frames = len(window.frames)
         view = VIEW_OF_HEAD[number]
-        stacked = [torch.cat(parts) for parts in zip(*(order.stacked(view) for order in orders), strict=True)]
-        tokens = dict(zip(self._hooks, stacked, strict=True))
-        early = None
+        inputs = [torch.cat(parts) for parts in zip(*(order.stacked(view) for order in orders), strict=True)]
         if head.dpt.is_temporal:
             ready = [modules for order in orders for modules in self._prepared(head.dpt, number, order, grid)]
-            early = (stack_prepared([one for one, _ in ready]), stack_prepared([two for _, two in ready]))
-        points, conf = head(tokens, grid, frames, slots=slots, prepared=early)
+            for module in range(2):
+                inputs += stack_prepared([modules[module] for modules in ready]).parts()
+        asked = (frames, wanted.slots, wanted.stride)
+        piece = partial(evaluate_head, head, self._hooks, grid, *asked)
+        points, conf = self._run(("head", number, *asked), piece, *inputs)
         return list(zip(points.chunk(len(orders)), conf.chunk(len(orders)), strict=True))
 
     def _prepared(
@@ -117,9 +150,9 @@ class WindowStream:
         if slots:
             view = VIEW_OF_HEAD[number]
             new = zip(*(order.tokens[slot][view] for slot in slots), strict=True)
-            tokens = {hook: torch.stack(rows) for hook, rows in zip(self._hooks, new, strict=True)}
-            first, second = head.prepare(tokens, grid_hw, slots)
-            known.extend(zip(first.rows(), second.rows(), strict=True))
+            piece = partial(prepare_head, head, self._hooks, grid_hw, slots)
+            parts = self._run(("prepare", number, slots), piece, *(torch.stack(rows) for rows in new))
+            known.extend(zip(of_parts(parts[:4]).rows(), of_parts(parts[4:]).rows(), strict=True))
         return known
 
     def _encode(self, frames: Sequence[ModelFrame]) -> None:
@@ -127,9 +160,17 @@ class WindowStream:
         known = {id(frame): tokens for frame, tokens in self._encoded}
         new = [frame for frame in frames if id(frame) not in known]
         if new:
-            images = torch.stack([frame.image for frame in new]).to(self._device)
-            known |= {id(frame): tokens for frame, tokens in zip(new, self._network.encode(images), strict=True)}
+            (tokens,) = self._run("encode", self._encode_piece, self._upload([frame.image for frame in new]))
+            known |= {id(frame): row for frame, row in zip(new, tokens, strict=True)}
         self._encoded = [(frame, known[id(frame)]) for frame in frames]
+
+    def _encode_piece(self, images: Tensor) -> Tensors:
+        return (self._network.encode(images),)
+
+    def _decode_piece(self, grid_hw: tuple[int, int], tokens_1: Tensor, tokens_2: Tensor) -> Tensors:
+        """Tokens of view 1, then of view 2, at the hooked depths but the first, which are the inputs themselves."""
+        lists = self._network.decode(tokens_1, tokens_2, grid_hw)
+        return tuple(view[hook] for view in lists for hook in self._hooks[1:])
 
     def _update_pairs(self, window: Window) -> KeyedPairs:
         """The window's pairs, with what was missing of them and, where its key is known, of the next window's."""
@@ -159,10 +200,48 @@ class WindowStream:
         turned = [number for number, (pairs, frame) in enumerate(jobs) if frame is not pairs.key]
         rows += [rows[number][::-1] for number in turned]
         tokens_1, tokens_2 = (torch.stack([known[id(frame)] for frame in view]) for view in zip(*rows, strict=True))
-        lists = self._network.decode(tokens_1, tokens_2, self._network.grid_of(jobs[0][1].image))
+        grid = self._network.grid_of(jobs[0][1].image)
+        decoded = self._run(("decode", grid), partial(self._decode_piece, grid), tokens_1, tokens_2)
+        depths = len(self._hooks) - 1
         for number, (pairs, frame) in enumerate(jobs):
             back = len(jobs) + turned.index(number) if number in turned else number
             for order, row in ((pairs.from_key, number), (pairs.to_key, back)):
-                views = [[view[hook][row] for hook in self._hooks] for view in lists]
-                order.tokens.append((views[0], views[1]))
+                deep = [tokens[row] for tokens in decoded]
+                first = [known[id(of_view)] for of_view in rows[row]]
+                order.tokens.append(([first[0], *deep[:depths]], [first[1], *deep[depths:]]))
             pairs.frames.append(frame)
+
+
+def evaluate_head(
+    head: PointmapHead,
+    hooks: Sequence[int],
+    grid_hw: tuple[int, int],
+    frames: int,
+    slots: tuple[int, ...],
+    stride: int,
+    *inputs: Tensor,
+) -> Tensors:
+    """Points and confidence of the frames ``slots``; with a ``stride`` computed at every so many pixels only.
+
+    ``inputs``: tokens of each hook, then, in a temporal network, what was prepared of them.
+    """
+    tokens = dict(zip(hooks, inputs[:4], strict=True))
+    early = (of_parts(inputs[4:8]), of_parts(inputs[8:12])) if len(inputs) > 4 else None
+    raw = head.dpt(tokens, grid_hw, frames, stride, slots, early)
+    if stride > 1:
+        raw = F.interpolate(raw, scale_factor=stride, mode="bilinear", align_corners=True)
+    return activate(raw)
+
+
+def prepare_head(
+    head: DptNetwork, hooks: Sequence[int], grid_hw: tuple[int, int], slots: Sequence[int], *tokens: Tensor
+) -> Tensors:
+    """What both early motion modules make of frames at ``slots``: tokens, queries, keys and values of each."""
+    first, second = head.prepare(dict(zip(hooks, tokens, strict=True)), grid_hw, slots)
+    return (*first.parts(), *second.parts())
+
+
+def of_parts(parts: Sequence[Tensor]) -> Prepared:
+    """The inverse of :meth:`Prepared.parts`."""
+    tokens, q, k, v = parts
+    return Prepared(tokens, Projected(q, k, v))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from pomato_ros.config import NetworkConfig
 from pomato_ros.model.attention import NORM_EPS, DecoderBlock, EncoderBlock
 from pomato_ros.model.dpt_head import PointmapHead
-from pomato_ros.model.position import RotaryTables, position_code, token_positions
+from pomato_ros.model.position import RotaryTables, code_of, rotary_of
 from pomato_ros.structures import PairPrediction
 
 
@@ -77,8 +77,7 @@ class Pomato(nn.Module):
         rotary = self.rotary(grid, self.config.enc_embed_dim // self.config.enc_num_heads, images.device)
         tokens = self.patch_embed(images)
         if self.config.position_code:
-            positions = token_positions(*grid, device=images.device)
-            code = position_code(positions, self.config.enc_embed_dim, self.config.rope_base)
+            code = code_of(grid, self.config.enc_embed_dim, self.config.rope_base, images.device)
             tokens = tokens + (self.config.position_code * code).to(tokens.dtype)
         for block in self.enc_blocks:
             tokens = block(tokens, rotary)
@@ -118,7 +117,7 @@ class Pomato(nn.Module):
 
     def rotary(self, grid_hw: tuple[int, int], head_dim: int, device: torch.device) -> RotaryTables:
         """Tables for a grid of patches."""
-        return RotaryTables(token_positions(*grid_hw, device=device), head_dim, self.config.rope_base)
+        return rotary_of(grid_hw, head_dim, self.config.rope_base, device)
 
 
 def initialise(network: Pomato, generator: torch.Generator) -> None:

@@ -1,7 +1,11 @@
 """Rotary two-dimensional token positions."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+
+KEPT_TABLES = 16  # for so many sizes of images, widths and devices
 
 
 def token_positions(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
@@ -40,3 +44,30 @@ class RotaryTables:
         first, second = halves.unbind(-2)
         turned = torch.stack((-second, first), dim=-2).flatten(-3)
         return (tokens * self.cos + turned * self.sin).to(tokens.dtype)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def make_rotary(grid_hw: tuple[int, int], head_dim: int, base: float, device: torch.device) -> RotaryTables:
+    """Tables for a grid of patches; of plain tensors, which training may use as well."""
+    return RotaryTables(token_positions(*grid_hw, device=device), head_dim, base)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def make_code(grid_hw: tuple[int, int], dim: int, base: float, device: torch.device) -> Tensor:
+    """:func:`position_code` (n, dim) of a grid of patches."""
+    return position_code(token_positions(*grid_hw, device=device), dim, base)
+
+
+kept_rotary, kept_code = lru_cache(KEPT_TABLES)(make_rotary), lru_cache(KEPT_TABLES)(make_code)
+
+
+def rotary_of(grid_hw: tuple[int, int], head_dim: int, base: float, device: torch.device) -> RotaryTables:
+    """:func:`make_rotary`, kept from call to call; made anew where torch records what is done."""
+    return (make_rotary if torch.onnx.is_in_onnx_export() else kept_rotary)(grid_hw, head_dim, base, device)
+
+
+def code_of(grid_hw: tuple[int, int], dim: int, base: float, device: torch.device) -> Tensor:
+    """:func:`make_code`, kept from call to call; made anew where torch records what is done."""
+    return (make_code if torch.onnx.is_in_onnx_export() else kept_code)(grid_hw, dim, base, device)

@@ -15,9 +15,22 @@ LAYER_NORM_EPS = 1e-5
 GROUP_NORM_EPS = 1e-6
 
 
+def take(x: Tensor, dim: int, at: Sequence[int]) -> Tensor:
+    """The places ``at`` of one axis of ``x``, in that order.
+
+    Without an index tensor: made from a list, it would have the host wait for a GPU each time.
+    """
+    first, count = at[0], len(at)
+    if count > 1 and first >= 0 and tuple(at) == tuple(range(first, first + count)):
+        return x.narrow(dim, first, count)
+    return (
+        torch.stack([x.select(dim, place) for place in at], dim) if count > 1 else x.select(dim, first).unsqueeze(dim)
+    )
+
+
 def pick_slots(x: Tensor, frames: int, slots: Sequence[int] | None) -> Tensor:
     """Rows (b * frames, ...) -> (b * len(slots), ...), those of some frames of each window; all where it is None."""
-    return x if slots is None else x.unflatten(0, (-1, frames))[:, list(slots)].flatten(0, 1)
+    return x if slots is None else take(x.unflatten(0, (-1, frames)), 1, slots).flatten(0, 1)
 
 
 def sinusoid_table(length: int, dim: int) -> Tensor:
@@ -62,8 +75,9 @@ class TimeAttention(nn.Module):
 
     def project(self, x: Tensor, at: Sequence[int] | slice, asking: Sequence[int] | None = None) -> Projected:
         """Of frames (..., t, c) that stand at the slots ``at``, on their own; queries of the frames ``asking`` only."""
-        x = x + self.pos_encoder.pe[0, at if isinstance(at, slice) else list(at)].to(x.dtype)
-        return Projected(self.to_q(x if asking is None else x[..., list(asking), :]), self.to_k(x), self.to_v(x))
+        encodings = self.pos_encoder.pe[0]
+        x = x + (encodings[at] if isinstance(at, slice) else take(encodings, 0, at)).to(x.dtype)
+        return Projected(self.to_q(x if asking is None else take(x, -2, asking)), self.to_k(x), self.to_v(x))
 
     def forward(self, projected: Projected) -> Tensor:
         """(locations, t, c) each -> (locations, t, c): what the queries' frames read of all."""
@@ -119,7 +133,7 @@ class TemporalBlock(nn.Module):
     ) -> Tensor:
         """``x`` and its first projections, (locations, t, c) -> (locations, t, c), or (locations, len(slots), c)."""
         x = x + self.attention_blocks[0](projected)
-        asking = x if slots is None else x[:, list(slots)]
+        asking = x if slots is None else take(x, 1, slots)
         second = cast(TimeAttention, self.attention_blocks[1])
         x = asking + second(second.project(self.norms[1](x), slice(frames or x.shape[1]), slots))
         return x + self.ff(self.ff_norm(x))
@@ -132,16 +146,18 @@ class Prepared:
     tokens: Tensor
     projected: Projected
 
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tokens, queries, keys, values."""
+        return self.tokens, self.projected.q, self.projected.k, self.projected.v
+
     def rows(self) -> "list[Prepared]":
         """One for each row."""
-        parts = zip(self.tokens, self.projected.q, self.projected.k, self.projected.v, strict=True)
-        return [Prepared(tokens, Projected(q, k, v)) for tokens, q, k, v in parts]
+        return [Prepared(tokens, Projected(q, k, v)) for tokens, q, k, v in zip(*self.parts(), strict=True)]
 
 
 def stack_prepared(rows: Sequence[Prepared]) -> Prepared:
     """Of single frames, (locations, c) each -> of them all."""
-    parts = zip(*((row.tokens, row.projected.q, row.projected.k, row.projected.v) for row in rows), strict=True)
-    tokens, q, k, v = (torch.stack(part) for part in parts)
+    tokens, q, k, v = (torch.stack(part) for part in zip(*(row.parts() for row in rows), strict=True))
     return Prepared(tokens, Projected(q, k, v))
 
 
@@ -183,10 +199,8 @@ class TemporalTransformer(nn.Module):
                 "rows; use a shorter window or weights with a longer temporal_length"
             )
         ready = prepared or self.prepare(x, slice(frames))
-        first = ready.projected
-        parts = (ready.tokens, first.q, first.k, first.v)
         # (b * h * w, t, c) each
-        tokens, q, k, v = (part.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) for part in parts)
+        tokens, q, k, v = (part.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1) for part in ready.parts())
         tokens = self.transformer_blocks[0](tokens, Projected(q, k, v), slots, frames)
         tokens = self.proj_out(tokens).unflatten(0, (-1, height * width)).transpose(1, 2)
         asking = pick_slots(x, frames, slots)

@@ -46,7 +46,9 @@ def make_engine(config: PomatoConfig) -> Engine:
     """The real engine; imported late, since it brings torch and the node's errors must not wait for that."""
     from pomato_ros.engine import Engine as PomatoEngine
 
-    return PomatoEngine(config)
+    engine = PomatoEngine(config)
+    engine.warm_up()
+    return engine
 
 
 def logged(transition: Transition) -> Transition:

@@ -13,7 +13,7 @@ from pomato_ros.ros.perception import StepResult
 from pomato_ros.ros.qos_events import incompatible_qos_recorder
 from pomato_ros.ros.status import NodeStatus
 from pomato_ros.ros.step_messages import StepMessages
-from pomato_ros.ros.topics import SCENE_OUTPUTS
+from pomato_ros.ros.topics import OBJECTS, SCENE_OUTPUTS
 from pomato_ros.ros.transforms import OdometryBroadcaster
 
 
@@ -31,6 +31,8 @@ class Outputs:
         self.broadcaster = OdometryBroadcaster(node, frames.odom_frame, frames.base_frame, inverted=frames.invert_tf)
         status.output.tf_available = self.broadcaster.available
         self._publishers = {topic: self._create(topic) for topic in SCENE_OUTPUTS}
+        if OBJECTS not in self._publishers:
+            node.get_logger().info("no ~/objects: vision_msgs is not installed (ros-<distro>-vision-msgs)")
 
     def _create(self, topic: Any) -> Any:
         name = self._node.resolve_topic_name(topic.name)

@@ -33,8 +33,8 @@ UNCALIBRATED, UNUSABLE = "no_camera_info", "unusable"
 class Engine(Protocol):
     """What the node needs of the engine."""
 
-    def step(self, frame: Frame) -> SceneEstimate | None:
-        """Take one frame; what can be said about it, or None if it only joined the window."""
+    def advance(self, frame: Frame) -> tuple[SceneEstimate, ...]:
+        """Take one frame; the scenes of all frames that have one now, none if it only joined the window."""
 
     def reset(self) -> None:
         """Forget window, tracks, pose and scale; the model stays."""
@@ -85,6 +85,7 @@ class Perception:
         self._frames: OdometryFrames | None = None
         self._mount_assumed = False
         self._newest_ns: int | None = None  # stamp of the newest frame that the engine was given
+        self._received_ns: dict[int, int] = {}  # by stamp: when frames came that have no scene yet, steady clock
         self._camera_frame = ""
         self._camera_key: object = None
         self._rectifier: Rectifier | None = None
@@ -107,37 +108,46 @@ class Perception:
     def reset(self) -> None:
         """Forget window, tracks, pose and scale; the model stays."""
         self._engine.reset()
+        self._received_ns.clear()
         self._frames = None
         self._newest_ns = None
         self._status.engine.resets += 1
         self._epoch += 1
 
-    def process(self, arrival: Arrival, camera_info: CameraInfo | None) -> StepResult | None:
-        """One step; None if the frame was dropped (counted, with the reason) or only joined the window."""
+    def process(self, arrival: Arrival, camera_info: CameraInfo | None) -> tuple[StepResult, ...]:
+        """Take a frame; a step for each frame that has a scene now.
+
+        Nothing if this one was dropped (counted, with the reason) or only joined the window.
+        """
         message = arrival.message
         stamp_ns = stamp_ns_from_time(message.header.stamp)
         if not self._accept_stamp(stamp_ns):
-            return None
+            return ()
         try:
             image_rgb = self._decode(message)
         except InputError as error:
             self._drop(UNDECODABLE, str(error))
-            return None
+            return ()
         self._watch_frame_id(message.header.frame_id)
         if not self._calibrate(camera_info, (image_rgb.shape[1], image_rgb.shape[0])):
-            return None
+            return ()
         self._watch_gap(stamp_ns, arrival)
         frames = self._odometry_frames()
-        scene = self._step(self._frame(stamp_ns, image_rgb))
-        if scene is None:
-            return None
-        odometry = frames.update(scene.stamp_ns, scene.world_from_camera, scene.pose_covariance)
+        self._received_ns[stamp_ns] = arrival.received_ns
+        scenes = self._step(self._frame(stamp_ns, image_rgb))
+        results = tuple(self._place(scene, frames) for scene in scenes)
+        if results or not self._config.window.window_hop > 1:
+            self._received_ns.clear()
+        return results
+
+    def _place(self, scene: SceneEstimate, frames: OdometryFrames) -> StepResult:
+        """A scene in the odometry frame."""
         return StepResult(
             scene=scene,
             camera_frame=self._camera_frame,
-            odometry=odometry,
+            odometry=frames.update(scene.stamp_ns, scene.world_from_camera, scene.pose_covariance),
             odom_from_world=frames.odom_from_world,
-            received_ns=arrival.received_ns,
+            received_ns=self._received_ns[scene.stamp_ns],
             epoch=self._epoch,
             timeline=self._timeline,
         )
@@ -189,6 +199,7 @@ class Perception:
 
     def _start_new_window(self) -> None:
         self._engine.reset()
+        self._received_ns.clear()
         self._status.engine.resets += 1
         if self._frames is not None:
             self._frames.continue_from_last()
@@ -269,21 +280,24 @@ class Perception:
         status.out_of_memory += "out of memory" in str(error)
         status.last_error, status.error_is_news = str(error), True
 
-    def _step(self, frame: Frame) -> SceneEstimate | None:
+    def _step(self, frame: Frame) -> tuple[SceneEstimate, ...]:
         status, started = self._status.engine, time.monotonic()
         try:
-            scene = self._engine.step(frame)
+            scenes = self._engine.advance(frame)
         except ValueError as error:  # the engine's word for a frame that it cannot use
+            self._received_ns.pop(frame.stamp_ns, None)
             self._drop(UNUSABLE, str(error))
-            return None
+            return ()
         except Exception as error:  # the worker must live on, whatever a frame does to the engine
+            self._received_ns.clear()
             self._fail(error, frame.stamp_ns)
-            return None
+            return ()
         self._logged_drop = ""
-        if scene is not None:
+        if scenes:
+            status.step.add_seconds(time.monotonic() - started)
+        for scene in scenes:
             status.steps += 1
             status.rate.tick()
-            status.step.add_seconds(time.monotonic() - started)
             for stage, seconds in scene.stage_seconds.items():
                 status.stages.setdefault(stage, Durations()).add_seconds(seconds)
-        return scene
+        return scenes

@@ -13,6 +13,7 @@ from pomato_ros.ros import topics
 from pomato_ros.ros.conversions.camera_info import camera_info_from_intrinsics, source_intrinsics
 from pomato_ros.ros.conversions.cloud import cloud_message, point_records
 from pomato_ros.ros.conversions.images import MOVING_LEVEL, image_message, mask_levels, to_source_size
+from pomato_ros.ros.conversions.objects import detection_array_message
 from pomato_ros.ros.conversions.poses import odometry_message, path_message, pose_stamped_message
 from pomato_ros.ros.conversions.stamps import time_from_stamp_ns
 from pomato_ros.ros.conversions.tracks import track_array_message, trail_markers
@@ -127,6 +128,10 @@ class StepMessages:
         dynamic_ids = set(tracks.ids[tracks.dynamic].tolist())
         return trail_markers(self._history.trails(), dynamic_ids, self.odom_header(), TRAIL_WIDTH_M)
 
+    def objects(self) -> Any:
+        """Every moving object that is seen."""
+        return detection_array_message(self._scene.objects, self._result.odom_from_world, self.odom_header())
+
     def debug_image(self) -> Any:
         """The picture that tells how the node is."""
         status = self._status
@@ -162,5 +167,6 @@ BUILDERS: Mapping[topics.Topic, Callable[[StepMessages], Any]] = {
     topics.PATH: StepMessages.path,
     topics.TRACKS: StepMessages.tracks,
     topics.TRACK_MARKERS: StepMessages.track_markers,
+    topics.OBJECTS: StepMessages.objects,
     topics.DEBUG_IMAGE: StepMessages.debug_image,
 }

@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from pomato_ros.msg import TrackArray
+from pomato_ros.ros.conversions.objects import detection_array_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ ODOMETRY = Topic("~/odometry", Odometry, "pose and velocity of the base", depth=
 PATH = Topic("~/path", Path, "poses so far", latched=True)
 TRACKS = Topic("~/tracks", TrackArray, "3-D point tracks")
 TRACK_MARKERS = Topic("~/tracks/markers", MarkerArray, "trails of the tracks, coloured by id")
+OBJECTS = Topic("~/objects", detection_array_type(), "boxes of moving objects in odom; needs vision_msgs")
 DEBUG_IMAGE = Topic("~/debug/image", Image, "image with moving mask, state, rate and latency", reliable=False)
 DIAGNOSTICS = Topic("/diagnostics", DiagnosticArray, "health, once a second", depth=10)
 
-SCENE_OUTPUTS = (
+ALL_SCENE_OUTPUTS = (
     POINTS,
     STATIC_POINTS,
     DYNAMIC_POINTS,
@@ -72,8 +74,10 @@ SCENE_OUTPUTS = (
     PATH,
     TRACKS,
     TRACK_MARKERS,
+    OBJECTS,
     DEBUG_IMAGE,
 )
+SCENE_OUTPUTS = tuple(topic for topic in ALL_SCENE_OUTPUTS if topic.message_type is not None)
 TF_TOPIC, TF_STATIC_TOPIC = "/tf", "/tf_static"
 
 

@@ -82,9 +82,9 @@ class Worker:
 
     def _process(self, arrival: Arrival) -> None:
         self._obey()
-        result = self._perception.process(arrival, self._camera_info())
-        if result is not None and not self._reset_is_asked():
-            self._hand_on(result)
+        for result in self._perception.process(arrival, self._camera_info()):
+            if not self._reset_is_asked():
+                self._hand_on(result)
 
     def _reset_is_asked(self) -> bool:
         with self._wishes_lock:

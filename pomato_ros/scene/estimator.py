@@ -15,9 +15,11 @@ from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import cross_matrix, invert, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
+from pomato_ros.scene.fusion import DepthFusion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
 from pomato_ros.scene.moving import MovingMask, without_strays
+from pomato_ros.scene.objects import ObjectObservation, Objects
 from pomato_ros.scene.odometry import (
     PLENTY_OF_FEATURES,
     FocalEstimate,
@@ -54,6 +56,7 @@ from pomato_ros.structures import (
     Intrinsics,
     MaskArray,
     ModelFrame,
+    ObjectSet,
     PoseArray,
     SceneEstimate,
     TrackingState,
@@ -108,6 +111,7 @@ class SceneEstimator:
         """Options of the scene, scale and robustness groups."""
         self.config = config
         self._tracker = Tracker(config.scene.max_tracks, config.scene.track_grid_px)
+        self._objects = Objects()
         self.reset()
 
     def reset(self) -> None:
@@ -116,8 +120,10 @@ class SceneEstimator:
         self._focal = FocalEstimate()
         self._landmarks = Landmarks()
         self._mask = MovingMask()
+        self._fusion = DepthFusion()
         self._matches: tuple[int, FeatureMatches] | None = None
         self._tracker.reset()
+        self._objects.reset()
         self._last_good: tuple[int, FrameMemory] | None = None
         self._to_confirm = 0  # frames with a pose that a camera still needs after being lost; all of them while lost
         self._is_lost = False
@@ -179,8 +185,10 @@ class SceneEstimator:
                 self._landmarks_covariance, self._way_m, self._contradiction = place.covariance, 0.0, np.zeros(6)
                 self._landmarks_begun_m = place.world_from_camera[:3, 3]
             self._landmarks.learn(newest.image_rgb, points_m[..., 2], ~mask, place.world_from_camera, intrinsics)
-        surface = np.where(np.isnan(points[..., 2]), points[..., 2], smoothed(points_m[..., 2]))
-        tracks = self._track(pair, place, surface, mask, intrinsics, own_metres_per_unit)
+        surface = self._surface(place, points_m[..., 2], mask, intrinsics)
+        surface = np.where(np.isnan(points[..., 2]), points[..., 2], surface)
+        tracks = self._track(window, pair, place, surface, mask, intrinsics, own_metres_per_unit)
+        objects = self._find_objects(newest, place, surface, mask, intrinsics, tracks)
         return SceneEstimate(
             stamp_ns=newest.stamp_ns,
             state=place.state,
@@ -200,6 +208,7 @@ class SceneEstimator:
             tracks=tracks,
             stage_seconds={},
             scale_std=self._scale.log_std,
+            objects=objects,
         )
 
     def _correct_scale(
@@ -223,6 +232,8 @@ class SceneEstimator:
             self._landmarks.rescale(factor, centre)
             self._landmarks_begun_m = centre + factor * (self._landmarks_begun_m - centre)
             self._tracker.rescale(factor, centre)
+            self._fusion.rescale(factor, centre)
+            self._objects.rescale(factor, centre)
             self._own_metres_per_unit *= factor
         return factor
 
@@ -470,7 +481,7 @@ class SceneEstimator:
         """Features of the reference frame in the newest one, tracked on from the step before."""
         known = self._matches
         guess = known[1] if known and known[0] == pair.reference_stamp_ns else None
-        reference = next(frame for frame in window.frames if frame.stamp_ns == pair.reference_stamp_ns)
+        reference = frame_at(window, pair.reference_stamp_ns)
         matches = match_features(reference.image_rgb, window.frames[-1].image_rgb, guess)
         self._matches = (pair.reference_stamp_ns, matches)
         return matches
@@ -560,8 +571,17 @@ class SceneEstimator:
         self._frames[newest.stamp_ns] = dataclasses.replace(known, prior_from_camera=newest.prior_from_camera)
         self._last_good = (newest.stamp_ns, memory)
 
+    def _surface(self, place: Placement, depth_m: FloatArray, mask: MaskArray, intrinsics: Intrinsics) -> FloatArray:
+        """(h, w) depth of the newest frame, averaged over neighbours and over time; nothing is kept of a lost one."""
+        depth_m = smoothed(depth_m)
+        if place.world_from_camera is None:
+            self._fusion.forget()
+            return depth_m
+        return self._fusion.update(depth_m, mask, self._mask.flow_to_before, place.world_from_camera, intrinsics)
+
     def _track(
         self,
+        window: Window,
         pair: ReferencePair,
         place: Placement,
         depth_m: FloatArray,
@@ -577,6 +597,8 @@ class SceneEstimator:
         observation = TrackObservation(
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,
+            image_rgb=window.frames[-1].image_rgb,
+            reference_rgb=frame_at(window, pair.reference_stamp_ns).image_rgb,
             points_matched=matched,
             conf_match=pair.in_newest.conf_match,
             depth=depth_m,
@@ -585,6 +607,22 @@ class SceneEstimator:
             world_from_camera=place.world_from_camera,
         )
         return self._tracker.update(observation)
+
+    def _find_objects(
+        self,
+        newest: ModelFrame,
+        place: Placement,
+        depth_m: FloatArray,
+        mask: MaskArray,
+        intrinsics: Intrinsics,
+        tracks: TrackSet,
+    ) -> ObjectSet:
+        """What moves, grouped; nothing in a lost frame."""
+        if place.world_from_camera is None:
+            return self._objects.miss()
+        return self._objects.update(
+            ObjectObservation(newest.stamp_ns, mask, depth_m, intrinsics, place.world_from_camera, tracks)
+        )
 
     def _state(self) -> TrackingState:
         """Of a frame with a pose: recovering for the first few after being lost."""
@@ -612,6 +650,11 @@ class SceneEstimator:
     def _forget_before(self, stamp_ns: int) -> None:
         self._frames = {stamp: memory for stamp, memory in self._frames.items() if stamp >= stamp_ns}
         self._tracker.forget_frames_before(stamp_ns)
+
+
+def frame_at(window: Window, stamp_ns: int) -> ModelFrame:
+    """The frame of a window with this stamp."""
+    return next(frame for frame in window.frames if frame.stamp_ns == stamp_ns)
 
 
 def smoothed(values: FloatArray) -> FloatArray:

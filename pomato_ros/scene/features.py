@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pomato_ros.structures import PoseArray
 
 MAX_FEATURES = 400
-MIN_DISTANCE_PX = 4.0
-CORNER_QUALITY = 0.005
+MIN_DISTANCE_PX = 3.0
+CORNER_QUALITY = 0.002
 PATCH_PX = 11  # of the pyramidal Lucas-Kanade tracker
 PYRAMID_LEVELS = 3
 SOFTENING_PX = 0.8

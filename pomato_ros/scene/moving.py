@@ -6,6 +6,8 @@ confidence; the image's median counts by its lower quartile, and only so far. Wh
 and a pixel needs more to begin moving than to go on.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ BLUR_PX = 5  # medians of neighbours
 CONFIDENCE_PX = 9  # mean of confidences
 SMOOTHED_FLOOR = 0.375  # of the floor is left where errors of single pixels are gone
 UNMOVED_FLOOR = 0.03  # floors; a pixel whose own point went less than this is at rest whatever its neighbours do
-HIGHEST_FLOOR = 1.0  # floors; the image's own quartile may ask for no more
+HIGHEST_FLOOR = 0.375  # floors; the image's own quartile may ask for no more
 DOUBT = (0.5, 3.0)  # within which confidence changes the floor
 REST = -0.8  # what a pixel without motion counts for, and
 MOTION = 2.0  # the most that one with motion does, in floors
@@ -28,11 +30,30 @@ LEAST_SHARE = 0.002  # of the image; smaller regions are none
 FLOW_PX = 256  # long side of the image that beliefs are carried on
 
 
+@dataclass(frozen=True, slots=True)
+class MaskParts:
+    """Which parts of the method take part: all, but where it is measured what each is worth (mask_ablation)."""
+
+    quartile: bool = True  # the paper's rule: motion beyond what is usual in the image
+    distance: bool = True  # motion as a share of each point's distance, else of the image's typical one
+    confidence: bool = True  # the floor falls and rises with it
+    floor: bool = True  # less motion is none, however little the rest of the image moves
+    medians: bool = True  # over neighbours, which keep edges
+    own_motion: bool = True  # a pixel at rest is left out, whatever its neighbours do
+    memory: bool = True  # votes of the frames before
+    hysteresis: bool = True  # a region needs more to begin moving than to go on
+    least_area: bool = True  # smaller regions are none
+
+
+ALL_PARTS = MaskParts()
+
+
 class MovingMask:
     """What is believed to move, from frame to frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: MaskParts = ALL_PARTS) -> None:
         """Nothing is."""
+        self._parts = parts
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self.forget()
 
@@ -40,6 +61,7 @@ class MovingMask:
         """Nothing is believed any more, as after a frame without sense."""
         self._belief: FloatArray | None = None
         self._grey: NDArray[np.uint8] | None = None
+        self.flow_to_before: FloatArray | None = None  # (h, w, 2) px from the newest image to the one before
 
     def update(self, image_rgb: NDArray[np.uint8], maps: PairMaps | None, alpha: float, floor: float) -> MaskArray:
         """(h, w) pixels of the newest image that move.
@@ -51,49 +73,60 @@ class MovingMask:
             floor: share of a point's distance that it must have moved, before errors of single pixels are taken out.
         """
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
-        told = np.zeros(grey.shape, np.float32) if maps is None else evidence(maps, alpha, floor)
+        told = np.zeros(grey.shape, np.float32) if maps is None else evidence(maps, alpha, floor, self._parts)
+        self.flow_to_before = None
         if self._belief is not None and self._grey is not None:
-            told = told + np.float32(MEMORY) * self._carried(self._grey, grey, self._belief)
+            self.flow_to_before = self._flow_between(grey, self._grey)
+            kept = np.float32(MEMORY if self._parts.memory or maps is None else 0.0)
+            told = told + kept * carried_along(self._belief, self.flow_to_before)
         self._belief = np.clip(told, -BELIEF, BELIEF)
         self._grey = grey
-        found = regions(self._belief)
-        return found if maps is None else found & (motion_of_pixels(maps) > UNMOVED_FLOOR * floor)
+        found = regions(self._belief, self._parts)
+        if maps is None or not self._parts.own_motion:
+            return found
+        return found & (motion_of_pixels(maps, self._parts) > UNMOVED_FLOOR * floor)
 
-    def _carried(self, before: NDArray[np.uint8], grey: NDArray[np.uint8], belief: FloatArray) -> FloatArray:
-        """The belief (h, w) about the image before, at the pixels of the newest one."""
+    def _flow_between(self, grey: NDArray[np.uint8], before: NDArray[np.uint8]) -> FloatArray:
+        """(h, w, 2) pixels from each of the newest image to the one before."""
         factor = FLOW_PX / max(grey.shape)
         small, small_before = (cv2.resize(item, None, fx=factor, fy=factor) for item in (grey, before))
-        flow = cv2.resize(self._flow.calc(small, small_before, None), grey.shape[::-1]) / np.float32(factor)
-        x, y = np.meshgrid(np.arange(grey.shape[1], dtype=np.float32), np.arange(grey.shape[0], dtype=np.float32))
-        carried = cv2.remap(
-            belief, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return cv2.blur(carried, (3, 3))
+        return cv2.resize(self._flow.calc(small, small_before, None), grey.shape[::-1]) / np.float32(factor)
 
 
-def evidence(maps: PairMaps, alpha: float, floor: float) -> FloatArray:
+def carried_along(belief: FloatArray, flow: FloatArray) -> FloatArray:
+    """The belief (h, w) about the image before at the newest pixels, from which ``flow`` (h, w, 2) goes back."""
+    height, width = belief.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(belief, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.blur(moved, (3, 3))
+
+
+def evidence(maps: PairMaps, alpha: float, floor: float, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w) how many floors each pixel of view 2 moved beyond the first; below zero where it rests."""
-    motion = relative_motion(maps)
-    level = SMOOTHED_FLOOR * floor * doubt(maps)
-    quartile = min(alpha * float(np.quantile(motion, 0.25)), HIGHEST_FLOOR * floor)
+    motion = relative_motion(maps, parts)
+    level = (SMOOTHED_FLOOR * floor if parts.floor else 0.0) * (doubt(maps) if parts.confidence else 1.0)
+    quartile = alpha * float(np.quantile(motion, 0.25)) if parts.quartile else 0.0
+    quartile = min(quartile, HIGHEST_FLOOR * floor) if parts.floor else quartile
     return np.clip(motion / np.maximum(np.maximum(level, quartile), 1e-9) - 1.0, REST, MOTION).astype(np.float32)
 
 
-def relative_motion(maps: PairMaps) -> FloatArray:
+def relative_motion(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w) how far view 2's points went, shares of their distance: medians over neighbours, 0 where not told."""
-    return np.linalg.norm(without_strays(steps_of_pixels(maps)), axis=-1)
+    steps = steps_of_pixels(maps, parts)
+    return np.linalg.norm(without_strays(steps) if parts.medians else steps, axis=-1)
 
 
-def motion_of_pixels(maps: PairMaps) -> FloatArray:
+def motion_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w) the same of each pixel alone."""
-    return np.linalg.norm(steps_of_pixels(maps), axis=-1)
+    return np.linalg.norm(steps_of_pixels(maps, parts), axis=-1)
 
 
-def steps_of_pixels(maps: PairMaps) -> FloatArray:
+def steps_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w, 3) how view 2's points moved, shares of their distance; 0 where not told."""
     points, match = maps.points_2.numpy(), maps.points_match.numpy()
     with np.errstate(all="ignore"):
-        moved = (match - points) / np.linalg.norm(points, axis=-1, keepdims=True)
+        distance = np.linalg.norm(points, axis=-1, keepdims=True)
+        moved = (match - points) / (distance if parts.distance else np.nanmedian(distance))
     told = np.isfinite(moved).all(axis=-1, keepdims=True)
     return np.where(told, moved, np.float32(0.0)).clip(-1e3, 1e3).astype(np.float32)
 
@@ -110,10 +143,12 @@ def doubt(maps: PairMaps) -> FloatArray:
     return np.clip(np.median(around) / np.maximum(around, 1e-6), *DOUBT)
 
 
-def regions(belief: FloatArray) -> MaskArray:
+def regions(belief: FloatArray, parts: MaskParts = ALL_PARTS) -> MaskArray:
     """(h, w) connected pixels above GOES_ON that hold one above BEGINS and are large enough."""
-    count, labels, facts, _ = cv2.connectedComponentsWithStats((belief > GOES_ON).astype(np.uint8), connectivity=4)
+    goes_on = belief > (GOES_ON if parts.hysteresis else BEGINS)
+    count, labels, facts, _ = cv2.connectedComponentsWithStats(goes_on.astype(np.uint8), connectivity=4)
     begun = np.zeros(count, bool)
     begun[np.unique(labels[belief > BEGINS])] = True
     begun[0] = False
-    return (begun & (facts[:, cv2.CC_STAT_AREA] >= LEAST_SHARE * belief.size))[labels]
+    least = LEAST_SHARE * belief.size if parts.least_area else 0.0
+    return (begun & (facts[:, cv2.CC_STAT_AREA] >= least))[labels]

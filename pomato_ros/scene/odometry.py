@@ -17,6 +17,7 @@ PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 
 PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
+PNP_PIXELS = 10_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
 DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
@@ -64,9 +65,11 @@ def solve_relative_pose(
         return PnpFailure("no static pixel is left to solve a pose on")
     usable &= confidence >= np.quantile(confidence[usable], 1.0 - CONFIDENT_SHARE)
     threshold_px = PNP_THRESHOLD_SHARE * max(height, width)
+    stride = max(1, round((usable.size / PNP_PIXELS) ** 0.5))
+    thinned = usable[::stride, ::stride]
     solution = solve_pose(
-        pixel_grid(height, width)[usable],
-        points_reference[usable],
+        pixel_grid(height, width)[::stride, ::stride][thinned],
+        points_reference[::stride, ::stride][thinned],
         intrinsics.matrix(),
         threshold_px=threshold_px,
         iterations=PNP_ITERATIONS,
@@ -74,7 +77,7 @@ def solve_relative_pose(
     )
     if isinstance(solution, PnpFailure):
         return solution
-    return relative_pose(solution, solution.covariance * CORRELATED_PIXELS, threshold_px)
+    return relative_pose(solution, solution.covariance * CORRELATED_PIXELS / stride**2, threshold_px)
 
 
 def solve_pose_on_features(

@@ -1,4 +1,8 @@
-"""3-D point tracks: seeded on the reference frame, followed by the matching pointmap, handed over between windows."""
+"""3-D point tracks: seeded on the reference frame, followed there from, handed over between windows.
+
+The matching pointmap says where each track of the reference frame is now; where its looks are found again in the image
+and the surface there is as far as it should be, its pixel is taken from the image, and its depth from the surface.
+"""
 
 from dataclasses import dataclass
 
@@ -6,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pomato_ros.geometry.camera import project
+from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import sample_bilinear
 from pomato_ros.geometry.rigid import invert, transform
+from pomato_ros.scene.features import follow_features, softened
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
 OCCLUSION_SHARE = 0.1  # a track this share of its depth behind the surface at its pixel is hidden
@@ -18,6 +23,7 @@ RECENT_SHARE = 0.4  # weight of the newest look in the mean over recent ones
 MOVED_SHARE = 0.035  # of the depth: recent looks that lie farther from the place say that it moved after all
 LONGEST_STEP = 0.07  # of the depth: a look farther off pulls a place no more than one so far
 SURE_LOOKS = 4.0  # after which a resting track that is out of sight waits where it is
+REST_SHARE = 0.02  # of the long side: farther from its place the image of a resting track is another one's
 FADE_FRAMES = 12  # a track hidden for longer than a window is given up
 
 
@@ -27,6 +33,7 @@ class _Alive:
 
     ids: NDArray[np.int64]
     reference_pixels: PoseArray  # (n, 2) on the reference frame, where the matching pointmap is read; NaN: it waits
+    image_pixels: PoseArray  # (n, 2) where it was visible in the frame before; NaN: it was not
     positions_world: PoseArray  # (n, 3)
     seen_world: PoseArray  # (n, 3) the last look
     recent_world: PoseArray  # (n, 3) mean over recent looks
@@ -41,6 +48,7 @@ class _Alive:
         return _Alive(
             self.ids[index],
             self.reference_pixels[index],
+            self.image_pixels[index],
             self.positions_world[index],
             self.seen_world[index],
             self.recent_world[index],
@@ -58,6 +66,8 @@ class TrackObservation:
 
     stamp_ns: int
     reference_stamp_ns: int
+    image_rgb: NDArray[np.uint8]  # (h, w, 3)
+    reference_rgb: NDArray[np.uint8]  # (h, w, 3)
     points_matched: torch.Tensor  # (h, w, 3): the reference frame's pixels at the newest time
     conf_match: torch.Tensor  # (h, w)
     depth: FloatArray  # (h, w) of the newest frame, NaN where invalid
@@ -80,6 +90,8 @@ class Tracker:
         self._alive = _no_tracks()
         self._reference_stamp_ns: int | None = None
         self._last_stamp_ns = 0
+        self._last_image: NDArray[np.uint8] | None = None  # softened, as the next
+        self._reference_image: NDArray[np.uint8] | None = None
         self._seen_pixels: dict[int, dict[int, tuple[float, float]]] = {}
 
     def update(self, observation: TrackObservation) -> TrackSet:
@@ -88,16 +100,21 @@ class Tracker:
             self._hand_over(observation)
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
         sampled = self._read(observation, followed)
-        self._move(transform(observation.world_from_camera, sampled[:, :3]), followed, sampled[:, 2], observation)
+        image = softened(observation.image_rgb)
+        places, found = self._find(image, sampled, followed, observation)
+        seen = np.where(found[:, None], self._on_surface(places, observation), sampled[:, :3])
+        self._move(transform(observation.world_from_camera, seen), followed, seen[:, 2], observation)
         in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
         image_pixels = project(in_camera, observation.intrinsics.matrix())
         visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
         visible &= followed | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
         self._note(observation, image_pixels, visible)
+        self._last_image = image
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
         self._alive = self._alive.pick(kept)
-        shown = np.where(visible[:, None], image_pixels, np.nan).astype(np.float32)
-        return self._snapshot(shown[kept], sampled[kept, 3].astype(np.float32), visible[kept])
+        return self._snapshot(
+            self._alive.image_pixels.astype(np.float32), sampled[kept, 3].astype(np.float32), visible[kept]
+        )
 
     def rescale(self, factor: float, centre_world: PoseArray) -> None:
         """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
@@ -119,6 +136,7 @@ class Tracker:
         height, width = observation.depth.shape
         self._alive.reference_pixels = places.clip(0, (width - 1, height - 1))  # maps have no values beyond centres
         self._reference_stamp_ns = observation.reference_stamp_ns
+        self._reference_image = softened(observation.reference_rgb)
         self._seed(observation)
 
     def _seed(self, observation: TrackObservation) -> None:
@@ -139,6 +157,7 @@ class Tracker:
         self._alive = _Alive(
             np.concatenate((old.ids, ids)),
             np.concatenate((old.reference_pixels, chosen)),
+            np.concatenate((old.image_pixels, np.full((count, 2), np.nan))),
             np.concatenate((old.positions_world, np.full((count, 3), np.nan))),
             np.concatenate((old.seen_world, np.full((count, 3), np.nan))),
             np.concatenate((old.recent_world, np.full((count, 3), np.nan))),
@@ -158,6 +177,57 @@ class Tracker:
             pixels = torch.from_numpy(self._alive.reference_pixels[followed])
             sampled[followed] = sample_bilinear(maps[None].double(), pixels)[0].numpy().reshape(-1, 4)
         return sampled
+
+    def _find(
+        self,
+        image: NDArray[np.uint8],
+        sampled: PoseArray,
+        followed: MaskArray,
+        observation: TrackObservation,
+    ) -> tuple[PoseArray, MaskArray]:
+        """Pixels (n, 2) where tracks look as they did on the reference frame, and which were found (n,).
+
+        Found are only those that the surface there is as far away as what is known of them has it, and of what rests
+        those that are about where they were.
+        """
+        alive = self._alive
+        places, found = np.zeros_like(alive.reference_pixels), np.zeros_like(followed)
+        if not followed.any() or self._reference_image is None:
+            return places, found
+        start = alive.reference_pixels[followed]
+        if observation.reference_stamp_ns == observation.stamp_ns:
+            places[followed], found[followed] = start, True
+        else:
+            height, width = image.shape
+            told = project(sampled[followed, :3], observation.intrinsics.matrix())
+            inside = np.all((told >= 0) & (told <= np.array((width - 1, height - 1))), axis=-1)
+            begin = np.where(inside[:, None], told, start)
+            before = alive.image_pixels[followed]
+            known = np.isfinite(before[:, 0])
+            if known.any() and self._last_image is not None:
+                near, good = follow_features(self._last_image, image, before[known], before[known])
+                begin[known] = np.where(good[:, None], near, begin[known])
+            places[followed], found[followed] = follow_features(self._reference_image, image, start, begin)
+        expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
+        surface_m = self._on_surface(places, observation)[:, 2]
+        away_px = np.linalg.norm(places - project(expected, observation.intrinsics.matrix()), axis=-1)
+        with np.errstate(all="ignore"):
+            fits = np.abs(surface_m - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
+            fits &= alive.dynamic | (away_px < REST_SHARE * max(image.shape))
+        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0))
+
+    def _expected_world(self, stamp_ns: int) -> PoseArray:
+        """(n, 3) where tracks are expected at ``stamp_ns``: what moves goes on as it did."""
+        seconds = (stamp_ns - self._last_stamp_ns) * 1e-9
+        alive = self._alive
+        return alive.positions_world + np.where(alive.dynamic[:, None], seconds * alive.velocities_world, 0.0)
+
+    def _on_surface(self, places: PoseArray, observation: TrackObservation) -> PoseArray:
+        """(n, 3) what is seen at pixels ``places`` (n, 2), in the camera; NaN without depth there."""
+        height, width = observation.depth.shape
+        nearest = np.rint(places).astype(int).clip(0, (width - 1, height - 1))
+        depth = observation.depth[nearest[:, 1], nearest[:, 0]].astype(np.float64)
+        return unproject(places, depth, observation.intrinsics.matrix())
 
     def _move(
         self, seen_world: PoseArray, followed: MaskArray, depth_m: PoseArray, observation: TrackObservation
@@ -198,6 +268,7 @@ class Tracker:
         nearest = np.rint(image_pixels[visible]).astype(int)
         self._alive.dynamic[visible] = observation.dynamic_mask[nearest[:, 1], nearest[:, 0]]
         self._alive.hidden_frames = np.where(visible, 0, self._alive.hidden_frames + 1)
+        self._alive.image_pixels = np.where(visible[:, None], image_pixels, np.nan)
         places = zip(self._alive.ids[visible].tolist(), image_pixels[visible].tolist(), strict=True)
         self._seen_pixels[observation.stamp_ns] = {track_id: (x, y) for track_id, (x, y) in places}
 
@@ -256,6 +327,7 @@ def empty_track_set() -> TrackSet:
 def _no_tracks() -> _Alive:
     return _Alive(
         np.zeros(0, np.int64),
+        np.zeros((0, 2)),
         np.zeros((0, 2)),
         np.zeros((0, 3)),
         np.zeros((0, 3)),

@@ -22,6 +22,8 @@ PROMISED = {
     "messages_ms",
     "peak_rss_mib",
     "rss_growth_mib",
+    "rss_growth_settled_mib",
+    "rss_growth_last_half_mib",
     "frames_in",
     "steps",
     "frames_passed_over",

@@ -44,6 +44,23 @@ def test_twins_agree_and_a_changed_network_does_not(twins: tuple[Predictor, Pred
     assert compare_twins(fast, other, options, SIZE_WH, 2, 2).max_rel_error > 1e-3
 
 
+def test_frames_taken_together_agree_with_the_twin_and_cost_less_each(
+    twins: tuple[Predictor, Predictor], tiny_config: NetworkConfig
+) -> None:
+    together = dataclasses.replace(OPTIONS, window_hop=2)
+    run = compare_twins(*twins, together, SIZE_WH, 4, 4)
+    assert (len(run.stream_seconds), len(run.twin_seconds), run.period) == (2, 2, 2)
+    assert run.max_rel_error <= 1e-5
+    short = dataclasses.replace(OPTIONS, window_size=4)
+    alone, pairs = (
+        count_arithmetic(tiny_config, dataclasses.replace(short, window_hop=hop), SIZE_WH) for hop in (1, 2)
+    )
+    assert pairs.stream_tflop < alone.stream_tflop
+    assert pairs.host_syncs == 0
+    across = dataclasses.replace(OPTIONS, window_hop=3)  # every third hop crosses from one key to the next
+    assert compare_twins(*twins, across, SIZE_WH, 6, 6).max_rel_error <= 1e-5
+
+
 def test_the_dearest_kind_of_step_is_told_from_a_slow_moment() -> None:
     seconds = (1.0, 1.0, 1.5, 1.0, 9.0, 1.5, 1.0, 1.0, 1.5)  # every third step is of the dear kind
     run = TwinRun(seconds, (1.0,), 0.0, 3, 0.0)
@@ -60,6 +77,7 @@ def make_changed(predictor: Predictor) -> Predictor:
 
 def test_arithmetic_grows_with_the_image_and_is_less_than_the_twins(tiny_config: NetworkConfig) -> None:
     small, large = (count_arithmetic(tiny_config, OPTIONS, size) for size in ((48, 32), (96, 64)))
+    assert small.host_syncs == large.host_syncs == 0
     for counted in (small, large):
         assert 0 < counted.stream_tflop <= counted.stream_most_tflop < counted.twin_tflop
     assert large.twin_tflop > 4 * small.twin_tflop
@@ -72,7 +90,7 @@ def test_the_summary_has_what_scripts_read(twins: tuple[Predictor, Predictor], t
     run = compare_twins(*twins, OPTIONS, SIZE_WH, 2, 1)
     summary = summarise_twins(run, count_arithmetic(tiny_config, OPTIONS, SIZE_WH), 50.0, 100.0)
     promised = {"ratio_to_slow_twin", "max_rel_error", "tflop_per_frame", "step_ms_p50", "step_ms_p95", "steps_per_s"}
-    promised |= {"dearest_step_to_median", "peak_rss_mib", "peak_over_empty_mib"}
+    promised |= {"dearest_step_to_median", "peak_rss_mib", "peak_over_empty_mib", "host_syncs_in_network"}
     assert promised <= summary.keys()
     assert summary["ratio_to_slow_twin"] == pytest.approx(
         sum(run.twin_seconds) / len(run.twin_seconds) / (sum(run.stream_seconds) / len(run.stream_seconds)), rel=1e-4

@@ -5,15 +5,17 @@ import pytest
 
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.pnp import (
+    BLOCK,
     PnpFailure,
     PnpSolution,
     focal_candidates,
+    normal_equations,
     pose_covariance,
     refine_pose,
     solve_pose,
     solve_pose_and_focal,
 )
-from pomato_ros.geometry.rigid import compose, pose_exp, rotation_angle, rotation_log, transform
+from pomato_ros.geometry.rigid import compose, invert, pose_exp, rotation_angle, rotation_log, transform
 
 CAMERA_MATRIX = np.array([[400.0, 0, 256], [0, 400, 192], [0, 0, 1]])
 SETTINGS = {"threshold_px": 5.0, "iterations": 50, "seed": 0}
@@ -155,3 +157,44 @@ def test_points_that_fit_no_camera_are_a_failure_not_an_identity_pose(points: np
 def test_wrong_shapes_are_errors() -> None:
     with pytest.raises(ValueError, match=r"pixels \(n, 2\)"):
         solve_pose(np.zeros((5, 3)), np.zeros((5, 3)), CAMERA_MATRIX, **SETTINGS)
+
+
+# --- the fast sums against one derivative after the other
+
+
+def equations_one_by_one(
+    pose: np.ndarray, pixels: np.ndarray, points: np.ndarray, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Slow twin: derivatives by differences, all in one Jacobian."""
+
+    def misses(step: np.ndarray) -> np.ndarray:
+        moved = pose.copy()
+        moved[:3, :3] = pose_exp([0.0, 0.0, 0.0, *step[3:]])[:3, :3] @ pose[:3, :3]
+        moved[:3, 3] += step[:3]
+        return (project(transform(invert(moved), points), matrix) - pixels).ravel()
+
+    size = 1e-6
+    jacobian = np.stack([(misses(size * axis) - misses(-size * axis)) / (2 * size) for axis in np.eye(6)], axis=-1)
+    residual = misses(np.zeros(6))
+    return jacobian.T @ jacobian, jacobian.T @ residual, float(residual @ residual)
+
+
+@pytest.mark.parametrize("count", [4, 100, BLOCK, BLOCK + 1, 3 * BLOCK - 7])
+def test_normal_equations_are_the_sums_of_a_jacobian(count: int) -> None:
+    draws = np.random.default_rng(count)
+    matrix = np.array([[400.0, 0.7, 255.0], [0.0, 410.0, 143.0], [0.0, 0.0, 1.0]])
+    pose = pose_exp([0.2, -0.1, 0.3, 0.1, -0.2, 0.05])
+    seen = draws.uniform((-2.0, -1.0, 2.0), (2.0, 1.0, 6.0), (count, 3))
+    pixels = project(seen, matrix) + draws.normal(size=(count, 2))
+    points = transform(pose, seen)
+    found = normal_equations(pose, pixels, points, matrix)
+    slow_matrix, slow_gradient, slow_cost = equations_one_by_one(pose, pixels, points, matrix)
+    np.testing.assert_allclose(found.matrix, slow_matrix, rtol=1e-5, atol=1e-6 * np.abs(slow_matrix).max())
+    np.testing.assert_allclose(found.gradient, slow_gradient, rtol=1e-4, atol=1e-6 * np.abs(slow_gradient).max())
+    assert found.cost == pytest.approx(slow_cost, rel=1e-12)
+    assert found.count == count
+
+
+def test_a_point_behind_the_camera_makes_the_cost_infinite() -> None:
+    points = np.array([[0.0, 0.0, 2.0], [0.1, 0.0, 3.0], [0.0, 0.1, 2.5], [0.0, 0.0, -1.0]])
+    assert normal_equations(np.eye(4), np.zeros((4, 2)), points, CAMERA_MATRIX).cost == np.inf

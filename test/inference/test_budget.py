@@ -8,7 +8,7 @@ import torch
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.twin_bench import largest_error, random_frames
-from pomato_ros.inference.budget import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, window_levels
+from pomato_ros.inference.budget import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, Setting, settings, window_levels
 from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.model.pomato import Pomato
@@ -16,6 +16,7 @@ from pomato_ros.model.wiring import predict_window
 from pomato_ros.structures import Wanted
 
 SIZES = (12, 10, 8, 6)
+WINDOWS = tuple(Setting(size) for size in SIZES)
 Cost = Callable[[int, int], float]  # window size, number of the step -> seconds
 
 
@@ -23,9 +24,9 @@ def steps(budget: LatencyBudget, count: int, cost: Cost, allowed_s: float) -> li
     """The window sizes of ``count`` steps, each told with its cost."""
     sizes = []
     for number in range(count):
-        sizes.append(budget.window_size)
+        sizes.append(budget.setting.window_size)
         seconds = cost(sizes[-1], number)
-        budget.observe({"preprocess": 0.1 * seconds, "model": 0.9 * seconds}, allowed_s, sizes[-1])
+        budget.observe({"preprocess": 0.1 * seconds, "model": 0.9 * seconds}, allowed_s, Setting(sizes[-1]))
     return sizes
 
 
@@ -38,21 +39,21 @@ def noisy(window_size: int, number: int) -> float:
 
 
 def test_without_a_budget_nothing_is_shortened_or_said() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     assert set(steps(budget, 200, lambda size, _: 1e3 * size, allowed_s=0.0)) == {12}
     assert budget.describe() == ""
 
 
 @pytest.mark.parametrize(("allowed_s", "size"), [(0.13, 12), (0.115, 10), (0.09, 8), (0.065, 6)])
 def test_it_settles_on_the_longest_window_that_fits_and_stays(allowed_s: float, size: int) -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     assert set(steps(budget, 500, noisy, allowed_s)[-400:]) == {size}
     assert budget.estimate_s <= allowed_s
     assert not budget.is_over
 
 
 def test_it_moves_one_level_at_a_time() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     down = steps(budget, 100, linear, 0.065)
     up = steps(budget, 400, lambda size, _: 1e-3 * size, 0.065)
     levels = [SIZES.index(size) for size in (*down, *up)]
@@ -61,9 +62,9 @@ def test_it_moves_one_level_at_a_time() -> None:
 
 
 def test_what_cannot_be_kept_is_said() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     steps(budget, 100, linear, 0.03)
-    assert budget.window_size == 6
+    assert budget.setting.window_size == 6
     assert budget.is_over
     assert budget.describe() == "over: window 6 of 12, 60 of 30 ms (last: preprocess 6, model 54)"
     steps(budget, 2 * STEPS_JUDGED, lambda size, _: 0.02, 0.03)
@@ -71,20 +72,20 @@ def test_what_cannot_be_kept_is_said() -> None:
 
 
 def test_one_disturbed_step_in_a_round_decides_nothing() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     sizes = steps(budget, 480, lambda size, number: 9.0 if number % STEPS_JUDGED == 7 else linear(size, 0), 0.13)
     assert set(sizes) == {12}
 
 
 def test_two_long_steps_are_enough() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     assert steps(budget, 3, linear, 0.11) == [12, 12, 10]
 
 
 def test_it_climbs_only_where_the_longer_window_is_expected_to_fit() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     steps(budget, 10, linear, 0.11)
-    assert budget.window_size == 10
+    assert budget.setting.window_size == 10
     # 12 / 10 of this is above 0.9 of what is allowed
     assert set(steps(budget, 300, lambda *_: 0.085, 0.11)) == {10}
     assert steps(budget, 2 * STEPS_JUDGED, lambda *_: 0.08, 0.11)[-1] == 12
@@ -94,7 +95,7 @@ def test_attempts_that_fail_become_rare_but_never_cease() -> None:
     def cliff(size: int, _: int) -> float:  # a longer window costs far more than in proportion
         return 0.2 if size == 12 else 0.05
 
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     sizes = np.array(steps(budget, 60 * STEPS_JUDGED * LONGEST_PATIENCE // 8, cliff, 0.1))
     attempts = np.flatnonzero(np.diff(sizes) > 0)
     gaps = np.diff(attempts)
@@ -105,18 +106,18 @@ def test_attempts_that_fail_become_rare_but_never_cease() -> None:
 
 
 def test_steps_of_the_window_before_are_not_counted() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     for _ in range(50):
-        budget.observe({"model": 9.0}, 0.13, 10)
-    assert budget.window_size == 12
+        budget.observe({"model": 9.0}, 0.13, Setting(10))
+    assert budget.setting.window_size == 12
     assert budget.describe() == "window 12 of 12, measuring"
 
 
 def test_a_budget_that_is_lifted_gives_the_whole_window_back() -> None:
-    budget = LatencyBudget(SIZES)
+    budget = LatencyBudget(WINDOWS)
     steps(budget, 100, linear, 0.065)
-    budget.observe({"model": 0.06}, 0.0, 6)
-    assert (budget.window_size, budget.describe()) == (12, "")
+    budget.observe({"model": 0.06}, 0.0, Setting(6))
+    assert (budget.setting.window_size, budget.describe()) == (12, "")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,52 @@ def test_windows_are_shortened_as_far_as_the_overlap_allows(
     options: tuple[int, int, str], sizes: tuple[int, ...]
 ) -> None:
     assert window_levels(*options) == sizes
+
+
+def test_what_costs_least_is_given_up_first() -> None:
+    assert settings(12, 4, "anchored", hop=4) == (
+        Setting(12, 4),
+        Setting(12, 2),
+        Setting(12),
+        Setting(10),
+        Setting(8),
+        Setting(8, stride=2),
+    )
+    assert settings(6, 4, "anchored") == (Setting(6), Setting(6, stride=2))
+    costs = [setting.cost for setting in settings(12, 2, "anchored", hop=5)]
+    assert (np.diff(costs) < 0).all()
+
+
+def test_every_level_is_reached_under_load_and_left_again_one_at_a_time() -> None:
+    levels = settings(12, 4, "anchored", hop=4)
+    budget = LatencyBudget(levels)
+    load, reached, said = 1.0, [], []
+    for number in range(6000):
+        load = 10.0 if 1000 <= number < 3000 else 1.0
+        setting = budget.setting
+        reached.append(levels.index(setting))
+        said.append(budget.describe())
+        seconds = load * (0.01 * setting.window_size + 0.02 * setting.hop) * (0.9 if setting.stride > 1 else 1.0)
+        budget.observe({"model": seconds}, 0.4, setting)
+    assert np.abs(np.diff(reached)).max() == 1
+    assert set(reached[900:1000]) == {0}
+    assert set(reached[2900:3000]) == {len(levels) - 1}
+    assert set(reached[-1000:]) == {0}  # and stays there: nothing swings to and fro
+    assert said[2999].startswith("over: window 8 of 12, 1 of 4 frames at once, every 2nd pixel, ")
+
+
+def test_a_load_between_two_levels_is_settled_on_one_of_them() -> None:
+    levels = settings(12, 4, "anchored", hop=4)
+    for allowed_s in np.linspace(0.1, 0.3, 9):
+        budget = LatencyBudget(levels)
+        reached = []
+        for number in range(2000):
+            setting = budget.setting
+            reached.append(levels.index(setting))
+            seconds = (0.01 * setting.window_size + 0.03 * setting.hop) * (0.9 if setting.stride > 1 else 1.0)
+            budget.observe({"model": seconds * (1 + 0.02 * np.sin(2.4 * number))}, float(allowed_s), setting)
+        assert np.count_nonzero(np.diff(reached[200:])) <= 2 * 8  # a few attempts, ever rarer
+        assert max(reached[-300:]) - min(reached[-300:]) <= 1
 
 
 @pytest.mark.parametrize("mode", ["anchored", "rolling"])

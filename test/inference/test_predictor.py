@@ -11,8 +11,10 @@ import torch
 from pomato_ros.config import ModelOptions, NetworkConfig
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.preprocess import prepare_frame
-from pomato_ros.model.checkpoint import CheckpointError, file_sha256, save_weights
+from pomato_ros.inference.replay import record_eagerly
+from pomato_ros.model.checkpoint import Checkpoint, CheckpointError, file_sha256, save_weights
 from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.position import kept_code, kept_rotary
 from pomato_ros.model.wiring import predict_window
 from pomato_ros.structures import Frame, PairPrediction, Window, WindowPrediction
 
@@ -121,3 +123,26 @@ def test_weights_that_cannot_be_used_are_refused(weights: Path, tmp_path: Path) 
         Predictor.from_options(options(tmp_path / "none.safetensors"))
     with pytest.raises(CheckpointError, match="has SHA-256"):
         Predictor.from_options(options(weights, checkpoint_sha256="0" * 64))
+
+
+def test_a_predictor_that_records_says_the_same_and_forgets_frames_only(network: Pomato) -> None:
+    checkpoint = Checkpoint(network, 64, Path("tiny"), "", {})
+    plain, recording = (Predictor(checkpoint, CPU, "fp32", recorder=how) for how in (None, record_eagerly))
+    assert plain.replays is None
+    assert recording.replays is not None
+    for _ in range(3):
+        recording.forget()
+        expected, found = halves(plain.predict(window())), halves(recording.predict(window()))
+        for name, value in found.items():
+            torch.testing.assert_close(value, expected[name], atol=0, rtol=0)
+    assert recording.replays.count > 0
+
+
+def test_tables_of_places_made_while_predicting_serve_training_as_well(tiny_config: NetworkConfig) -> None:
+    network = Pomato(dataclasses.replace(tiny_config, position_code=0.5))
+    kept_rotary.cache_clear()
+    kept_code.cache_clear()
+    with torch.inference_mode():
+        network.encode(torch.zeros(1, 3, 32, 48))
+    network.encode(torch.zeros(1, 3, 32, 48)).sum().backward()
+    assert network.patch_embed.proj.weight.grad is not None

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.inference.streaming import WindowStream
 from pomato_ros.inference.window import RollingWindow
+from pomato_ros.model.dpt_head import activate
 from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.wiring import predict_window
 from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
@@ -62,6 +64,36 @@ def test_every_step_of_a_stream_is_what_the_slow_twin_says(network: Pomato, mode
         slots = (newest,) if number % 3 else tuple({newest, newest // 2, 0})
         wanted = Wanted(slots, *HEADS_READ[number % len(HEADS_READ)])
         assert_twins(network, window, stream.predict(window, wanted), wanted)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("hop", [2, 3, 4])
+def test_several_new_frames_at_once_are_what_the_slow_twin_says_of_each(network: Pomato, hop: int) -> None:
+    stream = WindowStream(network, CPU)
+    waiting: list[Window] = []
+    for window in windows_of("anchored", 19):
+        waiting.append(window)
+        if len(waiting) == hop:
+            together = [one for one in waiting if one.frames[0] is window.frames[0]]
+            wanted = Wanted(tuple(len(one.frames) - 1 for one in together), (1, 3), (2, 3))
+            assert_twins(network, window, stream.predict(window, wanted), wanted)
+            waiting = []
+
+
+@torch.inference_mode()
+def test_coarse_maps_are_the_heads_own_enlarged(network: Pomato) -> None:
+    stream = WindowStream(network, CPU)
+    for window in windows_of("anchored", 9):
+        newest = len(window.frames) - 1
+        found = stream.predict(window, Wanted((newest,), (1, 3), (2, 3), stride=2))
+        tokens = network.encode(torch.stack([frame.image for frame in window.frames]))
+        grid = network.grid_of(window.frames[0].image)
+        lists, _ = network.decode(tokens, tokens[:1].expand_as(tokens), grid)
+        raw = network.downstream_head1.dpt(lists, grid, len(tokens), 2)[newest : newest + 1]
+        points, conf = activate(F.interpolate(raw, scale_factor=2, mode="bilinear", align_corners=True))
+        assert conf.shape[1:] == window.frames[0].image.shape[1:]
+        torch.testing.assert_close(found.from_key.points_1, points, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.from_key.conf_1, conf, atol=1e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from pomato_ros.model.temporal import (
     TimeAttention,
     sinusoid_table,
     stack_prepared,
+    take,
 )
 
 DIM, HEADS, GROUPS = 16, 4, 4
@@ -38,6 +39,13 @@ def test_slot_encodings_are_sines_and_cosines_in_turn() -> None:
             angle = slot * 10000 ** (-2 * k / DIM)
             assert table[slot, 2 * k] == pytest.approx(math.sin(angle), abs=1e-6)
             assert table[slot, 2 * k + 1] == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+@pytest.mark.parametrize("at", [(2,), (-1,), (0, 1, 2), (3, 4), (4, 1), (0, 2, 5), (-2, -1)])
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_places_are_taken_as_an_index_would(at: tuple[int, ...], dim: int) -> None:
+    x = torch.arange(6.0 * 6 * 6).view(6, 6, 6)
+    assert torch.equal(take(x, dim, at), x.index_select(dim, torch.tensor([place % 6 for place in at])))
 
 
 def test_a_module_starts_as_the_identity() -> None:

@@ -24,7 +24,7 @@ from pomato_ros.ros import topics
 from pomato_ros.ros.conversions.images import image_message
 from pomato_ros.ros.conversions.stamps import time_from_stamp_ns
 from pomato_ros.ros.node import PomatoNode
-from pomato_ros.structures import Frame, Intrinsics, SceneEstimate, TrackingState, TrackSet
+from pomato_ros.structures import Frame, Intrinsics, ObjectSet, SceneEstimate, TrackingState, TrackSet
 
 SOURCE_WH = (48, 32)
 MODEL_WH = (20, 16)  # half the source's size, with two columns cut off at each side
@@ -43,6 +43,7 @@ class FakeEngine:
     def __init__(self, config: PomatoConfig) -> None:
         self.config = config
         self.frames: list[Frame] = []
+        self.waiting: list[Frame] = []
         self.resets = 0
         self.pose_of_step: Callable[[int], np.ndarray | None] = lambda step: np.eye(4)
         self.error: Exception | None = None
@@ -56,7 +57,15 @@ class FakeEngine:
         self.frames.append(frame)
         return make_scene(frame, self.pose_of_step(len(self.frames) - 1), self.config.window.window_size)
 
+    def advance(self, frame: Frame) -> tuple[SceneEstimate, ...]:
+        self.waiting.append(frame)
+        if len(self.waiting) < self.config.window.window_hop:
+            return ()
+        together, self.waiting = self.waiting, []
+        return tuple(scene for scene in map(self.step, together) if scene is not None)
+
     def reset(self) -> None:
+        self.waiting = []
         self.resets += 1
 
     def update_config(self, config: PomatoConfig) -> None:
@@ -102,6 +111,7 @@ def make_scene(frame: Frame, world_from_camera: np.ndarray | None, window_size: 
         metres_per_unit=1.5,
         tracks=make_tracks(),
         stage_seconds={"preprocess": 0.001, "model": 0.002, "scene": 0.003},
+        objects=make_objects(),
     )
 
 
@@ -115,6 +125,23 @@ def make_tracks() -> TrackSet:
         visible=np.array([True, False]),
         dynamic=np.array([False, True]),
         age_frames=np.array([4, 9], np.int64),
+    )
+
+
+def make_objects() -> ObjectSet:
+    """Number 3 is seen, one metre along each axis of the world; number 12 is hidden."""
+    corners = np.stack(np.meshgrid(*[(-0.5, 0.5)] * 3), axis=-1).reshape(-1, 3)
+    return ObjectSet(
+        ids=np.array([3, 12], np.int64),
+        centres_world=np.array([[1.0, 2.0, 4.0], [0.0, 0.0, 9.0]]),
+        sizes_world=np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]),
+        velocities_world=np.array([[0.0, 0.0, 1.0], [0.5, 0.0, 0.0]]),
+        velocity_std=np.array([0.1, 0.2]),
+        visible=np.array([True, False]),
+        age_frames=np.array([5, 9], np.int64),
+        track_counts=np.array([6, 0], np.int64),
+        points_world=(corners * [1.0, 0.5, 2.0] + [1.0, 2.0, 4.0]).astype(np.float32),
+        point_rows=np.zeros(8, np.int64),
     )
 
 
@@ -304,6 +331,7 @@ def fakes() -> SimpleNamespace:
         camera_info_of=camera_info_of,
         moved=moved,
         make_tracks=make_tracks,
+        make_objects=make_objects,
         make_scene=make_scene,
         SOURCE_WH=SOURCE_WH,
         MODEL_WH=MODEL_WH,

@@ -54,8 +54,26 @@ def test_all_outputs_of_a_step_carry_the_stamp_of_its_image(heard: Any, fakes: S
                 assert (stamp.sec, stamp.nanosec) == (expected.sec, expected.nanosec), topic.name
 
 
+def test_frames_that_wait_for_each_other_are_all_published_with_their_own_stamps(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_graph(window_hop=2)
+    graph.wait_until_active()
+    graph.listen_to_all()
+    graph.wait_until_connected()
+    for first in (0, 2):
+        graph.image_publisher.publish(fakes.image_of(first))
+        graph.spin_until(lambda: len(graph.engine.waiting) == 1, "the first of two to be taken")
+        assert graph.node.status.engine.steps == first
+        graph.send(fakes.image_of(first + 1))
+        done = first + 2
+        graph.spin_until(lambda done=done: len(graph.received[topics.ODOMETRY.name]) == done, "both odometries")
+    stamps = [stamp_ns_from_time(message.header.stamp) for message in graph.received[topics.ODOMETRY.name]]
+    assert stamps == [fakes.START_NS + index * fakes.FRAME_NS for index in range(4)]
+
+
 def test_frames_are_the_camera_or_odom(heard: Any, fakes: SimpleNamespace) -> None:
-    in_odom = {topics.ODOMETRY, topics.PATH, topics.TRACKS, topics.TRACK_MARKERS}
+    in_odom = {topics.ODOMETRY, topics.PATH, topics.TRACKS, topics.TRACK_MARKERS, topics.OBJECTS}
     for topic in topics.SCENE_OUTPUTS:
         assert frame_of(newest(heard, topic)) == ("odom" if topic in in_odom else fakes.CAMERA_FRAME), topic.name
 
@@ -146,6 +164,14 @@ def test_tracks_and_trails(heard: Any) -> None:
     np.testing.assert_allclose([velocity.x, velocity.y, velocity.z], [1.0, 0.0, 0.0], atol=1e-12)
     markers = newest(heard, topics.TRACK_MARKERS).markers
     assert [(marker.action, len(marker.points)) for marker in markers] == [(Marker.ADD, 2), (Marker.ADD, 2)]
+
+
+@pytest.mark.skipif(topics.OBJECTS not in topics.SCENE_OUTPUTS, reason="vision_msgs is not installed")
+def test_objects_that_are_seen(heard: Any) -> None:
+    (found,) = newest(heard, topics.OBJECTS).detections
+    centre = found.bbox.center.position
+    assert found.id == "3"
+    np.testing.assert_allclose([centre.x, centre.y, centre.z], [4.0, -1.0, -2.0], atol=1e-6)  # optical (1, 2, 4)
 
 
 def test_depth_can_have_the_size_of_the_source(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> None:

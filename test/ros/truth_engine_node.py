@@ -32,6 +32,9 @@ class TruthEngine:
     def describe(self) -> dict[str, Any]:
         return {"checkpoint": "truth", "device": "cpu", "precision": "fp64"}
 
+    def advance(self, frame: Frame) -> tuple[SceneEstimate, ...]:
+        return (self.step(frame),)
+
     def step(self, frame: Frame) -> SceneEstimate:
         self.first_ns = frame.stamp_ns if self.first_ns is None else self.first_ns
         index = int(np.searchsorted(self.truth.offsets_ns, frame.stamp_ns - self.first_ns))

@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 64, 48
 CAMERA = Intrinsics(60.0, 60.0, 31.5, 23.5, WIDTH, HEIGHT)
 WALL_M = 3.0  # the wall's z in the world
 INTERVAL_NS = 100_000_000
+BLANK = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
 
 
 def camera_at(t: int) -> np.ndarray:
@@ -50,6 +51,8 @@ def observe(
     observation = TrackObservation(
         stamp_ns=1000 + t * INTERVAL_NS,
         reference_stamp_ns=1000 + reference * INTERVAL_NS,
+        image_rgb=BLANK,  # shows nothing, so that tracks follow the matching pointmap alone
+        reference_rgb=BLANK,
         points_matched=matched,
         conf_match=torch.full((HEIGHT, WIDTH), 2.0),
         depth=points_of(pose(t))[..., 2].astype(np.float32),
@@ -138,7 +141,7 @@ def test_a_resting_track_is_at_the_mean_of_where_it_was_seen() -> None:
     tracker, errors = Tracker(100, 8), []
     truth = by_id(Tracker(100, 8).update(observe(0)), Tracker(100, 8).update(observe(0)).positions_world)
     for t in range(25):
-        tracks = tracker.update(observe(t, pose=still_camera, displacement=noise(t, 0.01)))
+        tracks = tracker.update(observe(t, -1, pose=still_camera, displacement=noise(t, 0.01)))
         places = np.array([truth[track_id] for track_id in tracks.ids.tolist()])
         errors.append(np.sqrt(((tracks.positions_world - places) ** 2).mean()))
     assert errors[0] == pytest.approx(0.01 * WALL_M, rel=0.1)
@@ -153,6 +156,44 @@ def test_a_moving_track_is_where_it_is_seen() -> None:
         tracks = tracker.update(observe(t, pose=still_camera, displacement=shift, dynamic_mask=everything))
     first = Tracker(100, 8).update(observe(0))
     np.testing.assert_allclose(tracks.positions_world, first.positions_world + [0.05, 0.0, 0.0], atol=1e-4)
+
+
+def pattern_of_wall(world_from_camera: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(h, w, 3) what the camera sees of a patterned wall that was shifted by ``shift`` (3,)."""
+    x, y, _ = np.moveaxis(transform(world_from_camera, points_of(world_from_camera)) - shift, -1, 0)
+    values = np.sin(7 * x + 3 * y) + np.sin(11 * y - 4 * x + 1) + np.sin(17 * x + 2) * np.sin(19 * y)
+    return np.repeat((127 + 30 * values).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_what_the_image_shows_is_followed_there_whatever_the_matching_pointmap_errs(moves: bool) -> None:
+    tracker, blind = Tracker(100, 8), Tracker(100, 8)
+    mask = np.full((HEIGHT, WIDTH), moves)
+    pose = still_camera if moves else camera_at
+    truth = by_id(Tracker(100, 8).update(observe(0)), Tracker(100, 8).update(observe(0)).positions_world)
+    for t in range(8):
+        shift = np.array([0.03 * t, 0.015 * t, 0.0]) * moves
+        wrong = observe(t, pose=pose, displacement=shift + noise(t, 0.02), dynamic_mask=mask)
+        images = {"image_rgb": pattern_of_wall(pose(t), shift), "reference_rgb": pattern_of_wall(pose(0), 0 * shift)}
+        tracks, guesses = tracker.update(dataclasses.replace(wrong, **images)), blind.update(wrong)
+    errors = [
+        np.linalg.norm(found.positions_world - shift - [truth[i] for i in found.ids.tolist()], axis=-1)[found.visible]
+        for found in (tracks, guesses)
+    ]
+    assert np.median(errors[0]) < 0.003 * WALL_M
+    assert np.median(errors[0]) < 0.5 * np.median(errors[1])
+
+
+def test_an_image_that_shows_another_surface_is_not_believed() -> None:
+    tracker = Tracker(100, 8)
+    pattern = pattern_of_wall(still_camera(0), np.zeros(3))
+    first = tracker.update(observe(0, pose=still_camera, image_rgb=pattern, reference_rgb=pattern))
+    covered = np.full((HEIGHT, WIDTH), 0.5 * WALL_M, np.float32)
+    for t in range(1, 4):  # a screen with a picture of the wall comes before it
+        seen = observe(t, pose=still_camera, image_rgb=pattern, reference_rgb=pattern, depth=covered)
+        tracks = tracker.update(seen)
+    assert not tracks.visible.any()
+    np.testing.assert_allclose(tracks.positions_world, first.positions_world, atol=1e-5)
 
 
 def test_a_track_that_moves_unnoticed_is_not_left_behind() -> None:

@@ -1,0 +1,100 @@
+"""Depth over time: what is said of a surface in many frames, carried from image to image and averaged.
+
+A network errs anew in every frame, and in part smoothly over the image, so that neighbours do not average it out; time
+does. A pixel at rest came from where the camera's own motion takes it, a moving one from where the image flow does; its
+mean comes with it, in the depth that it has now, and begins anew where the newest depth does not fit.
+"""
+
+import cv2
+import numpy as np
+
+from pomato_ros.geometry.camera import project, unproject
+from pomato_ros.geometry.grid import pixel_grid
+from pomato_ros.geometry.rigid import invert, transform
+from pomato_ros.scene.scale import scaled_about
+from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
+
+LOOKS_STILL, LOOKS_MOVING = 25.0, 3.0  # frames that a mean is over at most
+FITS = 0.12  # a look farther from the mean than this share of it is of another surface
+HOLE = 1e3  # in place of a log depth: like nothing beside it
+EDGE = 0.05  # neighbours whose depths differ by more are not interpolated between
+
+
+class DepthFusion:
+    """The mean depth of the newest frame's pixels over the frames that saw the same surfaces."""
+
+    def __init__(self) -> None:
+        """Nothing seen."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew with the next frame."""
+        self._log_depth: FloatArray | None = None
+        self._looks: FloatArray | None = None
+        self._world_from_camera: PoseArray | None = None
+
+    def rescale(self, factor: float, centre_world: PoseArray) -> None:
+        """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
+        if self._log_depth is not None and self._world_from_camera is not None:
+            self._log_depth = self._log_depth + np.float32(np.log(factor))
+            self._world_from_camera = scaled_about(self._world_from_camera, factor, centre_world)
+
+    def update(
+        self,
+        depth_m: FloatArray,
+        moving: MaskArray,
+        flow_to_before: FloatArray | None,
+        world_from_camera: PoseArray,
+        intrinsics: Intrinsics,
+    ) -> FloatArray:
+        """(h, w) mean depth of the newest frame's pixels, metres; where ``depth_m`` is not positive, that.
+
+        Args:
+            depth_m: (h, w) what the newest frame says.
+            moving: (h, w) its pixels that move, whose mean is over a few frames only.
+            flow_to_before: (h, w, 2) pixels from the newest image to the one before; None: what moves begins anew.
+            world_from_camera: (4, 4) of the newest frame.
+            intrinsics: of the newest frame.
+        """
+        valid = np.isfinite(depth_m) & (depth_m > 0)
+        newest = np.log(np.where(valid, depth_m, 1.0)).astype(np.float32)
+        looks = valid.astype(np.float32)
+        mean = newest
+        if self._world_from_camera is not None:
+            newest_from_before = invert(world_from_camera) @ self._world_from_camera
+            carried, told = self._carried(newest, moving, flow_to_before, newest_from_before, intrinsics.matrix())
+            fits = valid & (told > 0) & (np.abs(carried - newest) < FITS)
+            most = np.where(moving, np.float32(LOOKS_MOVING), np.float32(LOOKS_STILL))
+            looks = np.where(fits, np.minimum(told + 1.0, most), looks)
+            mean = np.where(fits, carried + (newest - carried) / np.maximum(looks, 1.0), newest)
+        self._log_depth, self._looks = np.where(valid, mean, np.float32(HOLE)), looks
+        self._world_from_camera = world_from_camera
+        return np.where(valid, np.exp(mean), depth_m).astype(np.float32)
+
+    def _carried(
+        self,
+        log_depth: FloatArray,
+        moving: MaskArray,
+        flow: FloatArray | None,
+        newest_from_before: PoseArray,
+        camera_matrix: PoseArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """The means (h, w) of the frame before at the newest pixels, as log depth now, and their looks; 0 for none."""
+        if self._log_depth is None or self._looks is None:
+            return log_depth, np.zeros_like(log_depth)
+        grid = pixel_grid(*moving.shape)
+        places = transform(np.linalg.inv(newest_from_before), unproject(grid, np.exp(log_depth), camera_matrix))
+        by_flow = np.full_like(grid, np.nan) if flow is None else grid + flow
+        source = np.where(moving[..., None], by_flow, project(places, camera_matrix))
+        x, y = np.moveaxis(np.nan_to_num(source, nan=-9.0).clip(-9.0, 1e5).astype(np.float32), -1, 0)
+        looks = cv2.remap(self._looks, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        between, nearest = (
+            cv2.remap(self._log_depth, x, y, how, borderMode=cv2.BORDER_REPLICATE)
+            for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
+        )
+        before = np.where(np.abs(between - nearest) < EDGE, between, nearest)
+        before = np.where(looks > 0, before, 0.0)
+        there = transform(newest_from_before, unproject(np.stack((x, y), axis=-1), np.exp(before), camera_matrix))
+        ahead = there[..., 2] > 0
+        now = np.where(moving, before, np.log(np.where(ahead, there[..., 2], 1.0)))
+        return now.astype(np.float32), np.where(moving | ahead, looks, 0.0).astype(np.float32)

@@ -1,0 +1,130 @@
+"""Depth over time: errors average out, surfaces that change begin anew, and the camera's own motion is taken out."""
+
+import numpy as np
+import pytest
+
+from pomato_ros.geometry.camera import unproject
+from pomato_ros.geometry.grid import pixel_grid
+from pomato_ros.geometry.rigid import pose_exp
+from pomato_ros.scene.fusion import FITS, LOOKS_MOVING, LOOKS_STILL, DepthFusion
+from pomato_ros.scene.scale import scaled_about
+from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
+
+WIDTH, HEIGHT = 64, 48
+CAMERA = Intrinsics(60.0, 60.0, 31.5, 23.5, WIDTH, HEIGHT)
+NOTHING = np.zeros((HEIGHT, WIDTH), bool)
+EVERYTHING = np.ones((HEIGHT, WIDTH), bool)
+NO_FLOW = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+INNER = (slice(8, -8), slice(8, -8))  # pixels that stay in sight
+
+
+def camera_at(t: int) -> PoseArray:
+    """It slides, comes nearer and turns."""
+    return pose_exp([0.03 * t, 0.01 * t, 0.04 * t, 0.0, 0.006 * t, 0.002 * t])
+
+
+def depth_of_plane(world_from_camera: PoseArray) -> FloatArray:
+    """(h, w) of the slanted plane z = 3 + 0.3 x."""
+    rays = unproject(pixel_grid(HEIGHT, WIDTH), np.ones((HEIGHT, WIDTH)), CAMERA.matrix())
+    in_world = rays @ world_from_camera[:3, :3].T
+    at = world_from_camera[:3, 3]
+    return ((3.0 + 0.3 * at[0] - at[2]) / (in_world[..., 2] - 0.3 * in_world[..., 0])).astype(np.float32)
+
+
+def noisy(depth_m: FloatArray, seed: int, share: float) -> FloatArray:
+    noise = np.random.default_rng(seed).normal(size=depth_m.shape)
+    return (depth_m * np.exp(share * noise)).astype(np.float32)
+
+
+def spread(depth_m: FloatArray, truth_m: FloatArray) -> float:
+    return float(np.sqrt((np.log(depth_m / truth_m)[INNER] ** 2).mean()))
+
+
+def test_errors_of_a_still_world_average_out_while_the_camera_moves() -> None:
+    fusion, errors = DepthFusion(), []
+    for t in range(17):
+        truth = depth_of_plane(camera_at(t))
+        errors.append(spread(fusion.update(noisy(truth, t, 0.02), NOTHING, None, camera_at(t), CAMERA), truth))
+    assert errors[0] == pytest.approx(0.02, rel=0.1)
+    assert errors[-1] < 1.2 * 0.02 / 4
+
+
+def test_truth_stays_true() -> None:
+    fusion = DepthFusion()
+    for t in range(10):
+        truth = depth_of_plane(camera_at(t))
+        found = fusion.update(truth, NOTHING, None, camera_at(t), CAMERA)
+        np.testing.assert_allclose(found[INNER], truth[INNER], rtol=1e-3)
+
+
+def test_what_moves_is_averaged_along_the_flow() -> None:
+    """A surface with a step in depth goes two pixels a frame to the right; the camera rests."""
+    columns = np.arange(WIDTH)
+    flow = NO_FLOW + np.array([-2.0, 0.0], np.float32)
+    with_flow, without, errors = DepthFusion(), DepthFusion(), []
+    for t in range(9):
+        truth = np.broadcast_to(np.where(columns - 2 * t > 20, 2.0, 2.1), (HEIGHT, WIDTH)).astype(np.float32)
+        seen = noisy(truth, t, 0.01)
+        found = with_flow.update(seen, EVERYTHING, flow, np.eye(4), CAMERA)
+        alone = without.update(seen, EVERYTHING, None, np.eye(4), CAMERA)
+        errors.append((spread(found, truth), spread(alone, truth)))
+    assert errors[-1][0] < 1.1 * 0.01 / np.sqrt(LOOKS_MOVING) * np.sqrt(1.0 + 0.5 / LOOKS_MOVING)
+    assert errors[-1][1] == pytest.approx(0.01, rel=0.1)
+
+
+def test_another_surface_begins_anew() -> None:
+    fusion = DepthFusion()
+    for _ in range(10):
+        fusion.update(depth_of_plane(np.eye(4)), NOTHING, None, np.eye(4), CAMERA)
+    nearer = depth_of_plane(np.eye(4)) * np.float32(np.exp(-1.5 * FITS))
+    np.testing.assert_allclose(fusion.update(nearer, NOTHING, None, np.eye(4), CAMERA), nearer, rtol=1e-6)
+
+
+def test_a_mean_forgets_what_was_long_ago() -> None:
+    fusion = DepthFusion()
+    truth = depth_of_plane(np.eye(4))
+    for _ in range(100):
+        fusion.update(truth, NOTHING, None, np.eye(4), CAMERA)
+    factor = np.exp(0.5 * FITS)
+    after = [
+        fusion.update((truth * factor).astype(np.float32), NOTHING, None, np.eye(4), CAMERA)
+        for _ in range(3 * int(LOOKS_STILL))
+    ]
+    assert np.log(after[0] / truth).max() == pytest.approx(0.5 * FITS / LOOKS_STILL, rel=0.05)
+    np.testing.assert_allclose(after[-1], truth * factor, rtol=0.06 * 0.5 * FITS)
+
+
+def test_a_longer_world_gives_longer_depths() -> None:
+    truth, factor, centre = depth_of_plane(camera_at(1)), 1.7, np.array([0.2, -0.1, 0.4])
+    plain, longer = DepthFusion(), DepthFusion()
+    for fusion in (plain, longer):
+        for t in range(3):
+            fusion.update(noisy(depth_of_plane(camera_at(t)), t, 0.02), NOTHING, None, camera_at(t), CAMERA)
+    longer.rescale(factor, centre)
+    seen = noisy(depth_of_plane(camera_at(3)), 3, 0.02)
+    expected = plain.update(seen, NOTHING, None, camera_at(3), CAMERA)
+    pose = scaled_about(camera_at(3), factor, centre)
+    found = longer.update((factor * seen).astype(np.float32), NOTHING, None, pose, CAMERA)
+    np.testing.assert_allclose(found, factor * expected, rtol=1e-4)
+    assert truth.shape == found.shape
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0, np.inf])
+def test_a_pixel_without_depth_stays_so_and_spoils_nothing(bad: float) -> None:
+    fusion = DepthFusion()
+    holes: MaskArray = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.3
+    for t in range(4):
+        truth = depth_of_plane(camera_at(t))
+        found = fusion.update(np.where(holes, np.float32(bad), truth), NOTHING, None, camera_at(t), CAMERA)
+        np.testing.assert_array_equal(found[holes], np.full(int(holes.sum()), bad, np.float32))
+        np.testing.assert_allclose(
+            found[INNER][~holes[INNER]], truth[INNER][~holes[INNER]], rtol=1e-2
+        )  # a pixel's slope
+
+
+def test_what_is_forgotten_is_not_carried_on() -> None:
+    fusion = DepthFusion()
+    fusion.update(depth_of_plane(np.eye(4)), NOTHING, None, np.eye(4), CAMERA)
+    fusion.forget()
+    seen = noisy(depth_of_plane(np.eye(4)), 1, 0.02)
+    np.testing.assert_allclose(fusion.update(seen, NOTHING, NO_FLOW, np.eye(4), CAMERA), seen, rtol=1e-6)
