@@ -17,6 +17,7 @@ from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 LOOKS_STILL, LOOKS_MOVING = 25.0, 3.0  # frames that a mean is over at most
 FITS = 0.12  # a look farther from the mean than this share of it is of another surface
 HOLE = 1e3  # in place of a log depth: like nothing beside it
+LONG_SIDE_PX = 192  # means of larger images are kept of every other row and column, or fewer
 EDGE = 0.05  # neighbours whose depths differ by more are not interpolated between
 
 
@@ -56,6 +57,9 @@ class DepthFusion:
             world_from_camera: (4, 4) of the newest frame.
             intrinsics: of the newest frame.
         """
+        stride = max(1, round(max(depth_m.shape) / LONG_SIDE_PX))
+        if stride > 1:
+            return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics)
         valid = np.isfinite(depth_m) & (depth_m > 0)
         newest = np.log(np.where(valid, depth_m, 1.0)).astype(np.float32)
         looks = valid.astype(np.float32)
@@ -70,6 +74,27 @@ class DepthFusion:
         self._log_depth, self._looks = np.where(valid, mean, np.float32(HOLE)), looks
         self._world_from_camera = world_from_camera
         return np.where(valid, np.exp(mean), depth_m).astype(np.float32)
+
+    def _update_thinned(
+        self,
+        stride: int,
+        depth_m: FloatArray,
+        moving: MaskArray,
+        flow_to_before: FloatArray | None,
+        world_from_camera: PoseArray,
+        intrinsics: Intrinsics,
+    ) -> FloatArray:
+        """As :meth:`update` of every ``stride``-th pixel; what it changes there, neighbours are changed by too."""
+        few = (slice(None, None, stride), slice(None, None, stride))
+        height, width = moving[few].shape
+        centre_px = intrinsics.cx_px / stride, intrinsics.cy_px / stride
+        camera = Intrinsics(intrinsics.fx_px / stride, intrinsics.fy_px / stride, *centre_px, width, height)
+        flow = None if flow_to_before is None else flow_to_before[few] / np.float32(stride)
+        mean = self.update(depth_m[few], moving[few], flow, world_from_camera, camera)
+        with np.errstate(all="ignore"):
+            factor = np.nan_to_num(mean / depth_m[few], nan=1.0)
+        nearest = np.repeat(np.repeat(factor, stride, axis=0), stride, axis=1)
+        return (depth_m * nearest[: depth_m.shape[0], : depth_m.shape[1]]).astype(np.float32)
 
     def _carried(
         self,

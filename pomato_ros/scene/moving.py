@@ -113,22 +113,27 @@ def evidence(maps: PairMaps, alpha: float, floor: float, parts: MaskParts = ALL_
 def relative_motion(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w) how far view 2's points went, shares of their distance: medians over neighbours, 0 where not told."""
     steps = steps_of_pixels(maps, parts)
-    return np.linalg.norm(without_strays(steps) if parts.medians else steps, axis=-1)
+    return lengths(without_strays(steps) if parts.medians else steps)
 
 
 def motion_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w) the same of each pixel alone."""
-    return np.linalg.norm(steps_of_pixels(maps, parts), axis=-1)
+    return lengths(steps_of_pixels(maps, parts))
 
 
 def steps_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
     """(h, w, 3) how view 2's points moved, shares of their distance; 0 where not told."""
     points, match = maps.points_2.numpy(), maps.points_match.numpy()
     with np.errstate(all="ignore"):
-        distance = np.linalg.norm(points, axis=-1, keepdims=True)
+        distance = lengths(points)[..., None]
         moved = (match - points) / (distance if parts.distance else np.nanmedian(distance))
-    told = np.isfinite(moved).all(axis=-1, keepdims=True)
-    return np.where(told, moved, np.float32(0.0)).clip(-1e3, 1e3).astype(np.float32)
+        told = np.isfinite(moved[..., 0] + moved[..., 1] + moved[..., 2])  # of the sum: three times as fast as of each
+    return np.where(told[..., None], moved, np.float32(0.0)).clip(-1e3, 1e3).astype(np.float32)
+
+
+def lengths(vectors: FloatArray) -> FloatArray:
+    """(...) of vectors (..., 3); several times as fast as NumPy's norm along so short an axis."""
+    return np.sqrt(np.einsum("...i,...i->...", vectors, vectors))
 
 
 def without_strays(values: NDArray[np.floating]) -> FloatArray:

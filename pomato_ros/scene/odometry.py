@@ -1,6 +1,6 @@
 """Camera pose against the reference frame, and the scale that carries over from frame to frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 
 PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
-PNP_PIXELS = 10_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
+ENOUGH_PIXELS = 10_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
 DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
@@ -65,7 +65,7 @@ def solve_relative_pose(
         return PnpFailure("no static pixel is left to solve a pose on")
     usable &= confidence >= np.quantile(confidence[usable], 1.0 - CONFIDENT_SHARE)
     threshold_px = PNP_THRESHOLD_SHARE * max(height, width)
-    stride = max(1, round((usable.size / PNP_PIXELS) ** 0.5))
+    stride = thinning(height, width)
     thinned = usable[::stride, ::stride]
     solution = solve_pose(
         pixel_grid(height, width)[::stride, ::stride][thinned],
@@ -134,12 +134,20 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: fl
     )
 
 
+def thinning(height: int, width: int) -> int:
+    """Every which row and column of an image is enough to tell its pose or scale from."""
+    return max(1, round((height * width / ENOUGH_PIXELS) ** 0.5))
+
+
 def relative_scale(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> RobustScale | None:
     """Factor from a pointmap's depth to a known depth map of the same pixels, (h, w) each; None if none compares."""
     try:
-        return robust_scale(np.where(static, depth_units, np.nan), depth_m)
+        stride = thinning(*static.shape)
+        thinned = np.where(static, depth_units, np.nan)[::stride, ::stride]
+        found = robust_scale(thinned, depth_m[::stride, ::stride])
     except DegenerateAlignmentError:
         return None
+    return replace(found, count=found.count * stride**2)
 
 
 def metres_per_unit(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> float | None:

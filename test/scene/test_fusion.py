@@ -128,3 +128,17 @@ def test_what_is_forgotten_is_not_carried_on() -> None:
     fusion.forget()
     seen = noisy(depth_of_plane(np.eye(4)), 1, 0.02)
     np.testing.assert_allclose(fusion.update(seen, NOTHING, NO_FLOW, np.eye(4), CAMERA), seen, rtol=1e-6)
+
+
+def test_of_a_large_image_every_few_pixels_tell_the_rest() -> None:
+    large = Intrinsics(600.0, 600.0, 319.5, 239.5, 640, 480)
+    rays = unproject(pixel_grid(480, 640), np.ones((480, 640)), large.matrix())
+    truth = (3.0 / (1.0 - 0.3 * rays[..., 0])).astype(np.float32)  # the plane z = 3 + 0.3 x
+    smooth = np.random.default_rng(5).normal(size=(17, 6, 8))
+    fusion, nothing = DepthFusion(), np.zeros((480, 640), bool)
+    for wave in smooth:  # errors of whole blocks, as a network's
+        seen = (truth * np.exp(0.02 * np.kron(wave, np.ones((80, 80))))).astype(np.float32)
+        found = fusion.update(seen, nothing, None, np.eye(4), large)
+    mean = truth * np.exp(0.02 * np.kron(smooth.mean(axis=0), np.ones((80, 80))))
+    inside = np.kron(np.ones((6, 8)), np.pad(np.ones((72, 72)), 4)).astype(bool)
+    np.testing.assert_allclose(found[inside], mean[inside], rtol=2e-3)
