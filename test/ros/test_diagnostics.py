@@ -3,7 +3,7 @@
 import dataclasses
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.inference.budget import LatencyBudget
+from pomato_ros.inference.budget import LatencyBudget, Setting
 from pomato_ros.ros.diagnostics import OK, WARN, build_statuses
 from pomato_ros.ros.status import NodeStatus, SceneStatus
 
@@ -17,10 +17,10 @@ def window_status(budget: str):
 
 
 def test_a_budget_that_cannot_be_kept_is_a_warning_and_one_that_is_kept_is_not() -> None:
-    budget = LatencyBudget((12, 8))
+    budget = LatencyBudget((Setting(12), Setting(8)))
     for seconds, level in ((0.05, OK), (0.2, WARN)):
         for _ in range(10):
-            budget.observe({"model": seconds}, 0.1, budget.window_size)
+            budget.observe({"model": seconds}, 0.1, budget.setting)
         window, values = window_status(budget.describe())
         assert window.level == level
         assert values["budget"] == budget.describe()
