@@ -16,6 +16,7 @@ MIN_POINTS = 4
 FOCAL_CANDIDATES = 21
 REFINEMENT_STEPS = 10
 STEP_TOLERANCE = 1e-10
+RANSAC_POINTS = 2000  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
@@ -86,7 +87,8 @@ def solve_pose(
     order = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
     if len(order) < MIN_POINTS:
         return PnpFailure(f"a pose needs at least {MIN_POINTS} finite points, got {len(order)}")
-    pose = _ransac(pixels[order], points[order], matrix, threshold_px, iterations)
+    drawn = order[:RANSAC_POINTS] if refine else order
+    pose = _ransac(pixels[drawn], points[drawn], matrix, threshold_px, iterations)
     if pose is None:
         return PnpFailure(f"no pose agrees with {MIN_POINTS} of {len(order)} points within {threshold_px} px")
     inliers = _inliers(pose, pixels, points, matrix, threshold_px)
