@@ -1,11 +1,14 @@
-"""Rotary positions: what is kept, what depends on what, and the angles themselves."""
+"""Rotary positions: what is kept, what depends on what, and the angles themselves; the code of places."""
 
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from pomato_ros.model.position import RotaryTables, token_positions
+from pomato_ros.config import NetworkConfig
+from pomato_ros.model.pomato import Pomato
+from pomato_ros.model.position import RotaryTables, position_code, token_positions
 
 HEAD_DIM, BASE = 16, 100.0
 
@@ -63,3 +66,30 @@ def test_channel_k_and_its_partner_half_a_half_on_turn_by_a_power_of_the_base() 
 def test_the_precision_of_the_tokens_is_kept() -> None:
     tables = RotaryTables(random_positions(4), HEAD_DIM, BASE)
     assert tables.rotate(random_tokens(4).bfloat16()).dtype is torch.bfloat16
+
+
+def test_the_code_of_a_place_tells_it_and_nothing_else() -> None:
+    rows, columns, dim = 5, 7, 32
+    code = position_code(token_positions(rows, columns), dim, 100.0).view(rows, columns, dim)
+    # half of the channels know the row alone, half the column alone
+    assert (code[..., : dim // 2] == code[:, :1, : dim // 2]).all()
+    assert (code[..., dim // 2 :] == code[:1, :, dim // 2 :]).all()
+    # as far apart as the places, whatever the places: cos(a) cos(b) + sin(a) sin(b) = cos(a - b)
+    along = code[0, :, dim // 2 :] @ code[0, :, dim // 2 :].T
+    torch.testing.assert_close(along.diagonal(1), along[0, 1].expand(columns - 1))
+    assert (along.diagonal() > along[0, 1:].max()).all()
+    # places can be read off it by weights
+    places = token_positions(rows, columns).float()
+    known = torch.cat((code.flatten(0, 1), torch.ones(rows * columns, 1)), dim=-1)
+    read = known @ torch.linalg.lstsq(known, places, driver="gelsd").solution
+    torch.testing.assert_close(read, places, atol=1e-2, rtol=0.0)
+
+
+def test_only_a_network_with_the_code_tells_patches_of_a_plain_image_apart(tiny_config: NetworkConfig) -> None:
+    plain = torch.zeros(1, 3, 64, 80)
+    for amount in (0.0, 0.5):
+        network = Pomato(dataclasses.replace(tiny_config, position_code=amount)).eval()
+        with torch.inference_mode():
+            tokens = network.encode(plain)[0]
+        apart = (tokens - tokens[:1]).abs().amax(-1)[1:]
+        assert (apart.min() > 1e-3) if amount else (apart.max() < 1e-5)

@@ -417,6 +417,17 @@ def test_a_temporal_run_can_begin_with_pairwise_weights(recipe: TrainConfig, mak
     assert torch.equal(one.to_key.points_match, other.to_key.points_match)
 
 
+def test_a_run_that_adds_a_code_of_places_can_begin_with_weights_that_had_none(
+    recipe: TrainConfig, make_network: MakeNetwork
+) -> None:
+    coded = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, position_code=0.5))
+    start = make_network(recipe.network)
+    state = fresh_state(coded, CPU, start)
+    assert state.network.config.position_code == 0.5
+    given = weights_of(start)
+    assert all(torch.equal(given[name], value) for name, value in weights_of(state.network).items())
+
+
 def test_weights_of_another_size_are_no_start(recipe: TrainConfig, make_network: MakeNetwork) -> None:
     for changes in ({"enc_depth": 3}, {"temporal_length": 5}, {"temporal_length": 0, "dpt_last_dim": 4}):
         other = make_network(dataclasses.replace(recipe.network, **changes))
