@@ -1,5 +1,6 @@
 """The scores that are watched during training, on predictions whose scores are known."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -41,6 +42,19 @@ def test_the_truth_in_any_scale_has_the_best_scores(
     assert scores["transfer"] < 1e-5
     assert scores["absrel_constant"] > 0.05
     assert scores["transfer_still"] > 1e-3
+
+
+def test_motion_is_told_in_shares_of_how_far_things_moved(
+    recipe: TrainConfig, tiny_config: NetworkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = dataclasses.replace(recipe.world, mover_probability=1.0, mover_image_share=(0.1, 0.5))
+    clip = next(c for c in (render_clip(s, world, 6, (48, 32)) for s in range(40)) if c.moving_mask(5, 0).any())
+    told = truth(clip, still=False)
+    blind = dataclasses.replace(told.to_key, points_match=told.to_key.points_2)
+    for to_key, expected in ((told.to_key, 0.0), (blind, 1.0)):
+        prediction = dataclasses.replace(told, to_key=to_key)
+        scores = scores_of(clip, Pomato(tiny_config), monkeypatch, prediction)
+        assert scores["motion"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_validation_looks_at_held_out_scenes_in_inference_mode(
