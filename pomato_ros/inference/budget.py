@@ -117,7 +117,7 @@ class LatencyBudget:
         if self._levels[0].hop > 1:
             chosen += f", {self.setting.hop} of {self._levels[0].hop} frames at once"
         if self.setting.stride > 1:
-            chosen += f", every {self.setting.stride}nd pixel"
+            chosen += f", one pixel in {self.setting.stride} by {self.setting.stride}"
         if self._estimate_s is None:
             return f"{chosen}, measuring"
         stages = ", ".join(f"{stage} {1e3 * seconds:.0f}" for stage, seconds in self._stages_s.items())

@@ -166,7 +166,7 @@ def test_every_level_is_reached_under_load_and_left_again_one_at_a_time() -> Non
     assert set(reached[900:1000]) == {0}
     assert set(reached[2900:3000]) == {len(levels) - 1}
     assert set(reached[-1000:]) == {0}  # and stays there: nothing swings to and fro
-    assert said[2999].startswith("over: window 8 of 12, 1 of 4 frames at once, every 2nd pixel, ")
+    assert said[2999].startswith("over: window 8 of 12, 1 of 4 frames at once, one pixel in 2 by 2, ")
 
 
 def test_a_load_between_two_levels_is_settled_on_one_of_them() -> None:
