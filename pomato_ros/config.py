@@ -63,8 +63,8 @@ class NetworkConfig:
 
     ``temporal_length`` is the longest window the motion modules accept; 0 means a pairwise network without them.
     ``position_code`` is how large a fixed code of its place is added to each patch's token. Official networks have
-    none (0): their rotary attention sees places, but what it hands on does not tell them. A network as small as nano
-    learns to compare two views only with it (dev/LOG.md).
+    none (0): their rotary attention sees places, but what it hands on does not tell them. With it a small network's
+    tokens learn to tell where they are; whether that makes it compare views better is open (dev/LOG.md).
     """
 
     enc_embed_dim: int = 1024

@@ -108,7 +108,7 @@ class DepthFusion:
         if self._log_depth is None or self._looks is None:
             return log_depth, np.zeros_like(log_depth)
         grid = pixel_grid(*moving.shape)
-        places = transform(np.linalg.inv(newest_from_before), unproject(grid, np.exp(log_depth), camera_matrix))
+        places = transform(invert(newest_from_before), unproject(grid, np.exp(log_depth), camera_matrix))
         by_flow = np.full_like(grid, np.nan) if flow is None else grid + flow
         source = np.where(moving[..., None], by_flow, project(places, camera_matrix))
         x, y = np.moveaxis(np.nan_to_num(source, nan=-9.0).clip(-9.0, 1e5).astype(np.float32), -1, 0)

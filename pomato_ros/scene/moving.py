@@ -73,7 +73,11 @@ class MovingMask:
             floor: share of a point's distance that it must have moved, before errors of single pixels are taken out.
         """
         grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
-        told = np.zeros(grey.shape, np.float32) if maps is None else evidence(maps, alpha, floor, self._parts)
+        steps = None if maps is None else steps_of_pixels(maps, self._parts)
+        if maps is None or steps is None:
+            told = np.zeros(grey.shape, np.float32)
+        else:
+            told = evidence(steps, maps, alpha, floor, self._parts)
         self.flow_to_before = None
         if self._belief is not None and self._grey is not None:
             self.flow_to_before = self._flow_between(grey, self._grey)
@@ -82,9 +86,9 @@ class MovingMask:
         self._belief = np.clip(told, -BELIEF, BELIEF)
         self._grey = grey
         found = regions(self._belief, self._parts)
-        if maps is None or not self._parts.own_motion:
+        if steps is None or not self._parts.own_motion:
             return found
-        return found & (motion_of_pixels(maps, self._parts) > UNMOVED_FLOOR * floor)
+        return found & (lengths(steps) > UNMOVED_FLOOR * floor)
 
     def _flow_between(self, grey: NDArray[np.uint8], before: NDArray[np.uint8]) -> FloatArray:
         """(h, w, 2) pixels from each of the newest image to the one before."""
@@ -101,27 +105,19 @@ def carried_along(belief: FloatArray, flow: FloatArray) -> FloatArray:
     return cv2.blur(moved, (3, 3))
 
 
-def evidence(maps: PairMaps, alpha: float, floor: float, parts: MaskParts = ALL_PARTS) -> FloatArray:
-    """(h, w) how many floors each pixel of view 2 moved beyond the first; below zero where it rests."""
-    motion = relative_motion(maps, parts)
+def evidence(steps: FloatArray, maps: PairMaps, alpha: float, floor: float, parts: MaskParts) -> FloatArray:
+    """(h, w) how many floors each pixel of view 2 moved beyond the first; below zero where it rests.
+
+    ``steps``: (h, w, 3) what :func:`steps_of_pixels` says of ``maps``.
+    """
+    motion = lengths(without_strays(steps) if parts.medians else steps)
     level = (SMOOTHED_FLOOR * floor if parts.floor else 0.0) * (doubt(maps) if parts.confidence else 1.0)
     quartile = alpha * float(np.quantile(motion, 0.25)) if parts.quartile else 0.0
     quartile = min(quartile, HIGHEST_FLOOR * floor) if parts.floor else quartile
     return np.clip(motion / np.maximum(np.maximum(level, quartile), 1e-9) - 1.0, REST, MOTION).astype(np.float32)
 
 
-def relative_motion(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
-    """(h, w) how far view 2's points went, shares of their distance: medians over neighbours, 0 where not told."""
-    steps = steps_of_pixels(maps, parts)
-    return lengths(without_strays(steps) if parts.medians else steps)
-
-
-def motion_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
-    """(h, w) the same of each pixel alone."""
-    return lengths(steps_of_pixels(maps, parts))
-
-
-def steps_of_pixels(maps: PairMaps, parts: MaskParts = ALL_PARTS) -> FloatArray:
+def steps_of_pixels(maps: PairMaps, parts: MaskParts) -> FloatArray:
     """(h, w, 3) how view 2's points moved, shares of their distance; 0 where not told."""
     points, match = maps.points_2.numpy(), maps.points_match.numpy()
     with np.errstate(all="ignore"):
