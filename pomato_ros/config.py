@@ -65,6 +65,8 @@ class NetworkConfig:
     ``position_code`` is how large a fixed code of its place is added to each patch's token. Official networks have
     none (0): their rotary attention sees places, but what it hands on does not tell them. With it a small network's
     tokens learn to tell where they are; whether that makes it compare views better is open (dev/LOG.md).
+    ``relative_values``: cross-attention hands on how far away it found what it found, see ``CrossAttention``; not in
+    official networks.
     """
 
     enc_embed_dim: int = 1024
@@ -77,6 +79,7 @@ class NetworkConfig:
     mlp_ratio: int = 4
     rope_base: float = 100.0
     position_code: float = 0.0
+    relative_values: bool = False
     dpt_layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     dpt_feature_dim: int = 256
     dpt_last_dim: int = 128
@@ -135,6 +138,10 @@ def check_size(name: str, value: Any) -> None:
             what = "a positive number" if name == "rope_base" else "a number of at least 0"
             raise ConfigError(f"{name} must be {what}, got {value!r}")
         return
+    if name == "relative_values":
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be true or false, got {value!r}")
+        return
     values = value if name == "dpt_layer_dims" else (value,)
     least = 0 if name == "temporal_length" else 1
     whole = isinstance(values, tuple) and all(type(number) is int and number >= least for number in values)
@@ -153,6 +160,7 @@ NANO = NetworkConfig(
     dec_depth=4,
     dec_num_heads=4,
     position_code=0.5,
+    relative_values=True,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=48,
     dpt_last_dim=24,
@@ -167,6 +175,7 @@ TINY = NetworkConfig(
     dec_depth=6,
     dec_num_heads=5,
     position_code=0.5,
+    relative_values=True,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=64,
     dpt_last_dim=32,
@@ -246,8 +255,8 @@ class WindowOptions:
     max_latency_ms: float = option(
         0.0,
         "longest time a step may take, at the 95th percentile; to keep it, frames are taken one by one, the window is "
-        "shortened as far as half of window_size or, anchored, twice the overlap, then maps are computed at every "
-        "other pixel; 0 means any",
+        "shortened as far as half of window_size or, anchored, twice the overlap, then tracks are found in the image "
+        "alone, then maps are computed at every other pixel; 0 means any",
         unit="ms",
         minimum=0.0,
         dynamic=True,

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pomato_ros.config import ConfigError, PomatoConfig
+from pomato_ros.config import ConfigError, PomatoConfig, WindowOptions
 from pomato_ros.inference.budget import LatencyBudget, Setting, settings
 from pomato_ros.inference.predictor import Predictor
 from pomato_ros.inference.preprocess import prepare_frame
@@ -23,6 +23,7 @@ from pomato_ros.structures import Frame, ModelFrame, SceneEstimate, Wanted, Wind
 LIKELY_SIZE_WH = (640, 480)  # px; of a camera that has not sent anything yet
 WARM_UP_ROUNDS = 2  # a piece is recorded when it comes again
 STEPS_TOLD = 10  # from one line of the log to the next
+TRACK_MATCHES = "matching pointmap of tracks"
 LOGGER = logging.getLogger(__name__)
 
 
@@ -66,6 +67,7 @@ class Engine:
         self._waiting: list[Waiting] = []
         self._estimator = SceneEstimator(config)
         self._frames_taken = 0
+        self._tracks_are_read = True
 
     def step(self, frame: Frame) -> SceneEstimate | None:
         """Take the newest frame; what it shows, or None for one that ``window_stride`` leaves out or that waits.
@@ -100,6 +102,9 @@ class Engine:
     def _answer(self, setting: Setting) -> tuple[SceneEstimate, ...]:
         """The scenes of all frames that wait."""
         waiting, self._waiting = self._waiting, []
+        unmatched = self._why_unmatched(setting)
+        self._estimator.match_tracks = not unmatched
+        news = self._news()
         begun = time.perf_counter()
         groups = [list(group) for _, group in groupby(waiting, key=lambda each: key_ns(each.window))]
         scenes = [scene for group in groups for scene in self._evaluate(group, setting.stride)]
@@ -112,9 +117,32 @@ class Engine:
             ]
             seconds["waiting"] = begun - waiting[0].since_s - sum(each.preprocess_s for each in waiting[1:])
         used = dataclasses.replace(setting, window_size=waiting[-1].window_size, hop=len(waiting))
-        self._budget.observe(seconds, self._config.window.max_latency_ms * 1e-3, used)
-        said = self._budget.describe()
-        return tuple(dataclasses.replace(scene, budget=said) for scene in scenes)
+        if self._news() == news:  # a step that recorded something says nothing of those to come
+            self._budget.observe(seconds, self._config.window.max_latency_ms * 1e-3, used)
+        said, left_out = self._budget.describe(), f"{TRACK_MATCHES}: {unmatched}" if unmatched else ""
+        return tuple(dataclasses.replace(scene, budget=said, left_out=left_out) for scene in scenes)
+
+    def _news(self) -> int:
+        """How often the network did something for the first or second time, where it records what it does."""
+        replays = self._predictor.replays if isinstance(self._predictor, Predictor) else None
+        return replays.news if replays is not None else 0
+
+    def _why_unmatched(self, setting: Setting) -> str:
+        """Why the network is not asked where tracks are, or nothing."""
+        if not self._config.scene.max_tracks:
+            return "max_tracks is 0"
+        if not self._tracks_are_read:
+            return "nobody reads tracks"
+        return "" if setting.match_tracks else "to keep max_latency_ms"
+
+    def heed_readers(self, *, tracks: bool) -> None:
+        """What is read of the scenes from the next step on; tracks that nobody reads are found in the image alone."""
+        self._tracks_are_read = tracks
+
+    @property
+    def frames_waiting(self) -> int:
+        """Frames that joined the window and have no scene yet; a reset or a step that fails lets go of them."""
+        return len(self._waiting)
 
     def _evaluate(self, group: Sequence[Waiting], stride: int) -> Iterator[SceneEstimate]:
         """The scenes of frames with one key; each has its share of the network's time."""
@@ -142,11 +170,7 @@ class Engine:
             return
         started = time.perf_counter()
         blank = prepare_frame(Frame(0, np.zeros((size_wh[1], size_wh[0], 3), np.uint8)), self.image_size_px)
-        for number, (window, wanted) in enumerate(usual_windows(self._config, blank)):
-            network.predict(window, wanted)
-            if number % STEPS_TOLD == STEPS_TOLD - 1:
-                LOGGER.info("recording the network: %d steps, %d pieces so far", number + 1, network.replays.count)
-        network.forget()
+        record_pieces(network, self._config.window, blank)
         took_s = time.perf_counter() - started
         LOGGER.info("recorded the network in %d pieces for %dx%d px, %.1f s", network.replays.count, *size_wh, took_s)
 
@@ -193,9 +217,22 @@ def wanted_together(each: Sequence[Wanted], stride: int) -> Wanted:
     )
 
 
-def usual_windows(config: PomatoConfig, frame: ModelFrame) -> Iterator[tuple[Window, Wanted]]:
-    """Windows of copies of one frame, every kind that a stream has, :data:`WARM_UP_ROUNDS` times from the first on."""
-    options = config.window
+def record_pieces(network: Predictor, options: WindowOptions, frame: ModelFrame) -> None:
+    """Have ``network`` record every piece of a stream of frames of the size of ``frame``, if it records at all."""
+    if network.replays is None:
+        return
+    for number, (window, wanted) in enumerate(usual_windows(options, frame)):
+        network.predict(window, wanted)
+        if number % STEPS_TOLD == STEPS_TOLD - 1:
+            LOGGER.info("recording the network: %d steps, %d pieces so far", number + 1, network.replays.count)
+    network.forget()
+
+
+def usual_windows(options: WindowOptions, frame: ModelFrame) -> Iterator[tuple[Window, Wanted]]:
+    """Windows of copies of one frame, every kind that a stream has, :data:`WARM_UP_ROUNDS` times from the first on.
+
+    Each comes with and without the matching pointmap of tracks.
+    """
     period = options.window_size - options.overlap if options.mode == "anchored" else options.window_size
     steady = math.lcm(period, options.window_hop)
     for _ in range(WARM_UP_ROUNDS):
@@ -207,10 +244,12 @@ def usual_windows(config: PomatoConfig, frame: ModelFrame) -> Iterator[tuple[Win
                 continue
             for _, group in groupby(waiting, key=key_ns):
                 together = list(group)
-                each = [
-                    wanted_of(window, (usual_slot(window, number),), number < options.window_hop) for window in together
-                ]
-                yield together[-1], wanted_together(each, stride=1)
+                for match_tracks in (False, True):
+                    each = [
+                        wanted_of(window, (usual_slot(window, number),), number < options.window_hop, match_tracks)
+                        for window in together
+                    ]
+                    yield together[-1], wanted_together(each, stride=1)
             waiting = []
 
 

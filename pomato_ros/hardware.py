@@ -4,6 +4,7 @@ import torch
 
 from pomato_ros.config import ConfigError
 
+CPU = torch.device("cpu")
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # torch's names: Intel and AMD, Intel, Arm
 
 
@@ -23,6 +24,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def accelerator_name(device: str) -> str:
+    """The GPU's own name; empty for the CPU. ``device``: as :class:`torch.device` has it."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else ""
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     """The precision to run in; ``auto`` takes bf16 where the processor computes in it, else fp32."""
     if name != "auto":
@@ -38,3 +44,8 @@ def computes_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in CPU_BF16)
+
+
+def instruction_set() -> str:
+    """What torch computes with on this processor, such as avx2 or avx512bf16; processors of one name differ in it."""
+    return torch.backends.cpu.get_cpu_capability().lower() + ("bf16" if computes_bf16(CPU) else "")

@@ -215,6 +215,7 @@ class SceneEstimate:
     tracks: TrackSet
     stage_seconds: dict[str, float]  # where the time went: preprocess, model, scene; with window_hop also waiting
     budget: str = ""  # what was chosen to keep max_latency_ms; empty without one
+    left_out: str = ""  # what the network was not asked for, and why; empty: nothing
     scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if nobody told
     objects: ObjectSet = field(default_factory=no_objects)
 

@@ -273,6 +273,159 @@ def test_the_window_is_shortened_to_keep_a_step_within_its_time(moving_clip, mon
         np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)
 
 
+class Listening(OraclePredictor):
+    """Hands out the maps that were asked for only, and remembers which these were."""
+
+    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+        prediction = super().predict(window, wanted)
+        self.asked = wanted
+        orders = {"from_key": wanted.from_key_heads, "to_key": wanted.to_key_heads}
+        return dataclasses.replace(
+            prediction, **{name: only_heads(getattr(prediction, name), heads) for name, heads in orders.items()}
+        )
+
+
+def only_heads(pairs, heads):
+    maps = (("points_1", "conf_1"), ("points_2", "conf_2"), ("points_match", "conf_match"))
+    left_out = [name for number, names in enumerate(maps, 1) if number not in heads for name in names]
+    return dataclasses.replace(pairs, **{name: getattr(pairs, name)[:0] for name in left_out})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("blind", [(), (8, 9)])  # frames after which a key has to be placed by others
+def test_where_nobody_reads_tracks_one_map_is_not_asked_for_and_all_else_is_said_as_before(moving_clip, mode, blind):
+    config = PomatoConfig().with_values({"mode": mode})
+    engines = [Engine(config, Listening(moving_clip)) for _ in range(2)]
+    engines[1].heed_readers(tracks=False)
+    for t in range(len(moving_clip)):
+        frame = frame_of(moving_clip, t)
+        if t in blind:
+            frame = dataclasses.replace(frame, image_rgb=np.full_like(frame.image_rgb, 9))
+        whole, less = (engine.step(frame) for engine in engines)
+        asked = engines[1]._predictor.asked
+        own, in_reference = asked.from_key_heads, asked.to_key_heads
+        own, in_reference = (own, in_reference) if mode == "anchored" or t == 0 else (in_reference, own)
+        assert own == (1,)
+        assert set(in_reference) >= {2, 3}
+        assert (whole.left_out, less.left_out) == ("", "matching pointmap of tracks: nobody reads tracks")
+        objects = {"tracks": whole.tracks, "objects": whole.objects, "left_out": ""}
+        assert_scenes_equal(dataclasses.replace(less, **objects), whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tracks_that_nobody_read_for_a_while_are_there_when_somebody_does(moving_clip, mode):
+    options = {"mode": mode, "scale_source": "fixed", "scale": 1 / 0.7}
+    engine = Engine(PomatoConfig().with_values(options), Listening(moving_clip))
+    ids, errors = [], []
+    for t in range(len(moving_clip)):
+        engine.heed_readers(tracks=not 6 <= t < 20)
+        scene = engine.step(frame_of(moving_clip, t))
+        assert bool(scene.left_out) == (6 <= t < 20)
+        tracks = scene.tracks
+        ids.append(set(tracks.ids.tolist()))
+        still = tracks.visible & ~tracks.dynamic
+        pixels = np.rint(tracks.pixels[still]).astype(int)
+        pose = scene.world_from_camera
+        in_camera = (tracks.positions_world[still] - pose[:3, 3]) @ pose[:3, :3]
+        truth = moving_clip.depth_m[t].numpy()[pixels[:, 1], pixels[:, 0]]
+        errors.append(np.median(np.abs(in_camera[:, 2] - truth) / truth))
+    assert max(errors) < 0.02
+    assert len(ids[5] & ids[20]) > 0.5 * len(ids[5])
+    retired: set[int] = set()
+    for earlier, later in zip(ids, ids[1:], strict=False):
+        retired |= earlier - later
+        assert not retired & later
+
+
+def test_an_engine_without_tracks_does_not_ask_for_them(moving_clip):
+    engine = Engine(PomatoConfig().with_values({"max_tracks": 0}), Listening(moving_clip))
+    for t in range(4):
+        scene = engine.step(frame_of(moving_clip, t))
+        assert (engine._predictor.asked.from_key_heads, len(scene.tracks.ids)) == ((1,), 0)
+        assert scene.left_out == "matching pointmap of tracks: max_tracks is 0"
+
+
+@pytest.mark.parametrize(
+    ("allowed_ms", "matched", "stride"), [(0.0, True, 1), (165.0, True, 1), (140.0, False, 1), (110.0, False, 2)]
+)
+def test_a_map_that_tracks_alone_read_is_left_out_to_keep_a_step_within_its_time(
+    moving_clip, monkeypatch, allowed_ms, matched, stride
+):
+    now_s = 0.0
+
+    class Slow(Listening):
+        """5 ms for each frame of the window and map, coarse ones three quarters, on a clock of its own."""
+
+        def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+            nonlocal now_s
+            maps = len(wanted.from_key_heads) + len(wanted.to_key_heads)
+            now_s += 0.005 * len(window.frames) * maps * (1.0 if wanted.stride == 1 else 0.75)
+            return super().predict(window, wanted)
+
+    monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
+    options = {"max_latency_ms": allowed_ms, "window_size": 8}  # which cannot be shortened
+    engine = Engine(PomatoConfig().with_values(options), Slow(moving_clip, pair_scale=0.7))
+    for t in range(len(moving_clip)):
+        scene = engine.step(frame_of(moving_clip, t))
+        np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)
+        if t >= 20:
+            asked = engine._predictor.asked
+            assert (asked.from_key_heads, asked.to_key_heads) == ((1, 3) if matched else (1,), (2, 3))
+            assert asked.stride == stride
+            assert scene.left_out == ("" if matched else "matching pointmap of tracks: to keep max_latency_ms")
+    assert ("tracks found in the image alone" in scene.budget) == (not matched)
+    assert not scene.budget.startswith("over")
+
+
+def test_without_the_tracks_map_the_stream_says_what_its_slow_twin_says(moving_clip, tiny_config, make_network):
+    checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
+    options = {"window_size": 6, "overlap": 2, "conf_threshold": 0.0, "range_min": 0.0}
+    twins = [
+        Engine(PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse))
+        for reuse in (True, False)
+    ]
+    for t in range(15):
+        for engine in twins:
+            engine.heed_readers(tracks=t in (4, 5, 11))
+        fast, slow = (engine.step(frame_of(moving_clip, t)) for engine in twins)
+        assert fast.left_out == slow.left_out
+        np.testing.assert_allclose(fast.confidence, slow.confidence, rtol=1e-4)
+        rays = [scene.points_camera / scene.metres_per_unit for scene in (fast, slow)]
+        np.testing.assert_allclose(*rays, rtol=1e-3, atol=1e-4)
+
+
+def test_the_time_that_recording_takes_is_not_held_against_a_setting(
+    tiny_config, make_network, moving_clip, monkeypatch
+):
+    now_s = 0.0
+
+    def record_slowly(run):
+        nonlocal now_s
+        now_s += 10.0
+        return record_eagerly(run)
+
+    class Slow(Predictor):
+        """10 ms for each frame of the window, and 10 s for each piece that is recorded, on a clock of its own."""
+
+        def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+            nonlocal now_s
+            now_s += 0.01 * len(window.frames)
+            return super().predict(window, wanted)
+
+    monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
+    checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
+    options = {"window_size": 6, "overlap": 2, "max_latency_ms": 55.0}
+    network = Slow(checkpoint, torch.device("cpu"), "fp32", recorder=record_slowly)
+    engine, lengths = Engine(PomatoConfig().with_values(options), network), []
+    for t in range(len(moving_clip)):
+        scene = engine.step(frame_of(moving_clip, t))
+        lengths.append(int(scene.budget.split()[1]) if scene.budget else 6)
+    # nothing was recorded before; windows of 6 take 60 ms, those of 5 keep within 55, and no other is tried
+    assert lengths[0] == 6
+    assert lengths[-1] == 5
+    assert set(lengths) == {5, 6}
+
+
 @pytest.mark.parametrize("hop", [1, 2])
 def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
     tiny_config, make_network, moving_clip, hop
@@ -290,9 +443,10 @@ def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
     known = replays.count
     assert known > 0
     filling, frames = RollingWindow(4, 2, "anchored"), random_frames((64, 32))
-    for _ in range(12):
+    for number in range(24):
         for window, wanted in next_hop(filling, frames, hop):
-            recording._predictor.predict(window, wanted)
+            less = dataclasses.replace(wanted, from_key_heads=(1,))  # from the beginning of a window on
+            recording._predictor.predict(window, wanted if number < 12 else less)
     assert replays.count == known
     for t in range(10):
         both = (engine.advance(frame_of(moving_clip, t)) for engine in (recording, plain))

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from pomato_ros.cli.bench_picture import draw_steps
 from pomato_ros.cli.results import conclude, machine_name
-from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
-from pomato_ros.engine import Engine
+from pomato_ros.config import NETWORK_PRESETS, ConfigError, PomatoConfig
+from pomato_ros.engine import Engine, check_window
 from pomato_ros.evaluation.bench import (
     Replay,
     SteadyRun,
@@ -73,6 +73,9 @@ def bench(
         str, typer.Option(help="With --check: the network's input, WIDTHxHEIGHT in whole patches.")
     ] = DEFAULT_SIZE,
     mode: Annotated[str, typer.Option(help="anchored or rolling.")] = PomatoConfig().window.mode,
+    window: Annotated[
+        int, typer.Option(min=2, help="Frames that the network sees together, as window_size.")
+    ] = PomatoConfig().window.window_size,
     hop: Annotated[int, typer.Option(min=1, help="Frames that the network takes at once, as window_hop.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = PomatoConfig().model.precision,
     twin_steps: Annotated[int, typer.Option(min=1, help="With --check: steps that the slow twin repeats.")] = 4,
@@ -84,7 +87,11 @@ def bench(
     console = Console()
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     values = {"checkpoint": str(weights or ""), "image_size": image_size, "num_threads": threads}
-    config = PomatoConfig().with_values({**values, "mode": mode, "window_hop": hop, "precision": precision})
+    values |= {"mode": mode, "window_size": window, "window_hop": hop, "precision": precision}
+    try:
+        config = PomatoConfig().with_values(values)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
     if preset and not check:
         raise typer.BadParameter("--preset has random weights, which can only be timed; add --check")
     if scene:
@@ -97,11 +104,12 @@ def bench(
     except (ValueError, OSError) as error:
         console.print(f"[bold red]benchmark failed:[/] {error}", highlight=False)
         return 1
-    console.print(f"{machine_name()}; {summary['device']}, {summary['precision']}, weights {summary['weights_sha256']}")
+    machine = machine_name(str(summary["device"]))
+    console.print(f"{machine}; {summary['device']}, {summary['precision']}, weights {summary['weights_sha256']}")
     console.print(step_table(steady))
     console.print(run_table(summary))
     if picture is not None:
-        draw_steps(steady, f"{summary['preset']} at {summary['image_size_px']} px on {machine_name()}", picture)
+        draw_steps(steady, f"{summary['preset']} at {summary['image_size_px']} px on {machine}", picture)
         console.print(f"wrote {picture}", highlight=False)
     conclude("bench", summary, save, as_json, console)
     return 0
@@ -123,6 +131,7 @@ def run_check(
         fast = Predictor.from_options(config.model) if not preset else random_predictor(config, preset)
         slow = Predictor(fast.checkpoint, fast.device, fast.precision, reuse=False)
         size_wh = parse_size(size)
+        check_window(config.window.window_size, fast.checkpoint.network.config.temporal_length)
         with console.status("counting"):
             arithmetic = count_arithmetic(fast.checkpoint.network.config, config.window, size_wh)
         with console.status("timing"):
@@ -135,13 +144,15 @@ def run_check(
         "preset": preset or ("nano" if not config.model.checkpoint else Path(config.model.checkpoint).stem),
         "image_size": f"{size_wh[0]}x{size_wh[1]}",
         "window_size": config.window.window_size,
+        "overlap": config.window.overlap,
         "mode": config.window.mode,
         "window_hop": config.window.window_hop,
         "precision": fast.precision,
         "device": str(fast.device),
     }
     console.print(
-        f"{machine_name()}; {summary['preset']}, {summary['image_size']}, {summary['mode']}, {fast.precision}"
+        f"{machine_name(str(fast.device))}; {summary['preset']}, {summary['image_size']}, {summary['mode']}, "
+        f"{fast.precision}"
     )
     console.print(twin_table(summary))
     conclude(f"check-{summary['preset']}", summary, save, as_json, console)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pomato_ros.evaluation.report import FlatValue
+from pomato_ros.hardware import accelerator_name, instruction_set
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU_INFO = Path("/proc/cpuinfo")
@@ -28,10 +29,10 @@ def save_result(folder: Path, kind: str, result: Mapping[str, FlatValue], machin
     Args:
         folder: made if need be.
         kind: what was measured.
-        result: flat.
-        machine: name of the machine; empty takes processor and number of cores.
+        result: flat; with ``device`` where it depends on one.
+        machine: name of the machine; empty takes :func:`machine_name`.
     """
-    name = machine or machine_name()
+    name = machine or machine_name(str(result.get("device", "cpu")))
     described = {"kind": kind, "machine": name, "commit": commit(), "python": platform.python_version(), **result}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}-{slug(name)}.json"
@@ -47,9 +48,10 @@ def conclude(kind: str, result: Mapping[str, FlatValue], save: Path | None, as_j
         typer.echo(flat_line(result))
 
 
-def machine_name() -> str:
-    """Processor and number of cores this process may use."""
-    return f"{processor_name()} x{core_count()}"
+def machine_name(device: str = "cpu") -> str:
+    """Processor, number of cores this process may use, and the instructions that torch uses there; a GPU before all."""
+    names = (accelerator_name(device), processor_name())
+    return f"{' on '.join(filter(None, names))} x{core_count()} {instruction_set()}"
 
 
 def processor_name() -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from pomato_ros.config import NetworkConfig, WindowOptions
-from pomato_ros.engine import key_ns, wanted_together
-from pomato_ros.evaluation.bench import MIB, peak_rss_mib, percentiles
+from pomato_ros.engine import key_ns, record_pieces, wanted_together
+from pomato_ros.evaluation.bench import MIB, peak_rss_mib, percentiles, rss_mib
 from pomato_ros.evaluation.host_syncs import HostSyncWatch, count_cuda_syncs
 from pomato_ros.evaluation.report import FlatValue, plain, shown
 from pomato_ros.inference.predictor import Predictor
@@ -39,6 +39,7 @@ class TwinRun:
     period: int  # steps from one key to the next, or from one start of a hop with one to the next
     stream_peak_mib: float  # memory of the process before the twin's first step
     device_peak_mib: float | None = None  # of a GPU, likewise
+    rss_growth_mib: float | None = None  # from the first timed step to the twin's first
     host_syncs: float | None = None  # on a GPU: times a step that the host waits for it, the final one apart
 
 
@@ -83,6 +84,9 @@ def compare_twins(
 ) -> TwinRun:
     """Time ``steps`` full-window steps of ``fast``, and the last ``twin_steps`` of these with ``slow`` as well.
 
+    Neither is timed cold: ``fast`` has recorded all that it records, as a node has after `configure`, and has filled a
+    window; the first window of ``slow`` is evaluated twice, since it records nothing.
+
     Args:
         fast: a predictor that reuses.
         slow: one of the same weights that does not.
@@ -92,11 +96,13 @@ def compare_twins(
         twin_steps: at most ``steps``.
     """
     frames = random_frames(size_wh)
+    record_pieces(fast, options, next(frames))
     window = RollingWindow(options.window_size, options.overlap, options.mode)
     stream_seconds: list[float] = []
     twin_seconds: list[float] = []
     errors = [0.0]
     stream_peak_mib, device_peak_mib = peak_rss_mib(), None
+    rss_growth_mib = rss_begun_mib = 0.0
     hop = options.window_hop
     for number in range(0, options.window_size + steps, hop):
         batch = next_hop(window, frames, hop)
@@ -105,11 +111,16 @@ def compare_twins(
         took = time.perf_counter() - started
         if number < options.window_size:
             continue
+        if not stream_seconds:
+            rss_begun_mib = rss_mib()
         stream_seconds.append(took / hop)
         if not twin_seconds:
+            rss_growth_mib = rss_mib() - rss_begun_mib
             stream_peak_mib, device_peak_mib = peak_rss_mib(), peak_device_mib(fast.device)
         if number >= options.window_size + steps - twin_steps:
             for (now, wanted), found in zip(batch, answers, strict=True):
+                if not twin_seconds:
+                    slow.predict(now)
                 started = time.perf_counter()
                 truth = slow.predict(now)
                 twin_seconds.append(time.perf_counter() - started)
@@ -126,6 +137,7 @@ def compare_twins(
         period,
         stream_peak_mib,
         device_peak_mib,
+        rss_growth_mib,
         host_syncs,
     )
 
@@ -211,6 +223,7 @@ def summarise_twins(run: TwinRun, arithmetic: Arithmetic, gflops: float, empty_m
         "share_of_matrix_peak": 1e3 * arithmetic.stream_tflop / stream / gflops,
         "matrix_gflops": gflops,
         "peak_rss_mib": run.stream_peak_mib,
+        "rss_growth_mib": run.rss_growth_mib,
         "peak_over_empty_mib": run.stream_peak_mib - empty_mib,
         "peak_device_mib": run.device_peak_mib,
         "host_syncs_in_network": arithmetic.host_syncs,

@@ -1,12 +1,15 @@
 """Keeps a step within a time: told how long steps took, it says how the next ones are done.
 
 What is given up, the cheapest loss first: taking several frames at once, which saves work but has frames wait; then
-length of the window, whose answer is as right as a longer one's and only sees less of the past; then every other pixel
-of the maps, which are interpolated. Nothing is held back: what is chosen applies from the next window on.
+length of the window, whose answer is as right as a longer one's and only sees less of the past; then the matching
+pointmap that nothing but tracks reads: they are found in the image alone, where some are lost, and all else stays as it
+was; then every other pixel of the maps, which are interpolated. The moving mask's matching pointmap is never left out:
+without it the mask would be empty within a few frames, and pose and static points wrong where things move. Nothing is
+held back: what is chosen applies from the next step on, the window's length from the next window on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STEPS_JUDGED = 24  # with one setting, two windows of the usual length: cheap and dear steps alike
 SPARE_SHARE = 0.9  # of the time allowed, which a dearer setting must be expected to keep
@@ -14,20 +17,23 @@ OVER_BUDGET = "over"  # the first word about steps that cannot be made shorter
 LONGEST_PATIENCE = 16  # times STEPS_JUDGED, between two attempts at a dearer setting
 COARSE_STRIDE = 2  # of the maps; with 4 they are three times as far off (dev/LOG.md)
 COARSE_SHARE = 0.8  # of a step's time, which is left of it at least with coarse maps
+UNMATCHED_SHARE = 0.75  # likewise without the tracks' matching pointmap: 0.79 of nano's arithmetic, 0.85 of the full
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How steps are done: frames of a window, frames taken at once, and how many pixels apart maps are computed."""
+    """How steps are done."""
 
-    window_size: int
-    hop: int = 1
-    stride: int = 1
+    window_size: int  # frames
+    hop: int = 1  # frames taken at once
+    stride: int = 1  # pixels from one that is computed to the next
+    match_tracks: bool = True  # else tracks are found in the image alone
 
     @property
     def cost(self) -> float:
         """A step's time if all of it grew with what the setting asks for; right only beside another setting's."""
-        return self.window_size * self.hop * (COARSE_SHARE if self.stride > 1 else 1.0)
+        heads = 1.0 if self.match_tracks else UNMATCHED_SHARE
+        return self.window_size * self.hop * heads * (COARSE_SHARE if self.stride > 1 else 1.0)
 
 
 def settings(window_size: int, overlap: int, mode: str, hop: int = 1) -> tuple[Setting, ...]:
@@ -37,7 +43,8 @@ def settings(window_size: int, overlap: int, mode: str, hop: int = 1) -> tuple[S
         hops.append(hops[-1] // 2)
     sizes = window_levels(window_size, overlap, mode)
     eager = [Setting(window_size, each) for each in hops]
-    return (*eager, *(Setting(size) for size in sizes[1:]), Setting(sizes[-1], stride=COARSE_STRIDE))
+    least = Setting(sizes[-1], match_tracks=False)
+    return (*eager, *(Setting(size) for size in sizes[1:]), least, replace(least, stride=COARSE_STRIDE))
 
 
 def window_levels(window_size: int, overlap: int, mode: str) -> tuple[int, ...]:
@@ -116,6 +123,8 @@ class LatencyBudget:
         chosen = f"window {self.setting.window_size} of {self._levels[0].window_size}"
         if self._levels[0].hop > 1:
             chosen += f", {self.setting.hop} of {self._levels[0].hop} frames at once"
+        if not self.setting.match_tracks:
+            chosen += ", tracks found in the image alone"
         if self.setting.stride > 1:
             chosen += f", one pixel in {self.setting.stride} by {self.setting.stride}"
         if self._estimate_s is None:

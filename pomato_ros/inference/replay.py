@@ -78,6 +78,7 @@ class Replays:
         self._known: dict[Hashable, Recording | None] = {}  # None: seen, but not recorded
         self._inputs = SharedInputs()
         self._refused = False
+        self.news = 0  # calls so far that took longer than later ones will: of pieces seen first, or being recorded
 
     def __call__(self, name: Hashable, piece: Piece, *inputs: Tensor) -> Tensors:
         """``piece`` of ``inputs``, as tensors of their own.
@@ -108,9 +109,11 @@ class Replays:
     def _record(self, kind: Hashable, piece: Piece, inputs: Tensors) -> Recording | None:
         """None at the first time and where there are too many."""
         if self._refused or kind not in self._known:
-            if len(self._known) < MOST_PIECES:
+            if not self._refused and len(self._known) < MOST_PIECES:
                 self._known[kind] = None
+                self.news += 1
             return None
+        self.news += 1
         static = self._inputs.like(inputs)
         for buffer, new in zip(static, inputs, strict=True):
             buffer.copy_(new)

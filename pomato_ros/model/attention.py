@@ -56,12 +56,17 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one view to the other, rotary positions on both."""
+    """Multi-head attention from one view to the other, rotary positions on both.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    With ``relative_values`` a value is turned by its own place, and what a query gathers is turned back by the query's:
+    what arrives depends on how far away it was found, which is how motion in the image reaches the tokens.
+    """
+
+    def __init__(self, dim: int, heads: int, relative_values: bool = False) -> None:
         """``dim`` channels split over ``heads``."""
         super().__init__()
         self.heads = heads
+        self.relative_values = relative_values
         self.projq = nn.Linear(dim, dim)
         self.projk = nn.Linear(dim, dim)
         self.projv = nn.Linear(dim, dim)
@@ -72,7 +77,10 @@ class CrossAttention(nn.Module):
         q = rotary.rotate(split_heads(self.projq(x), self.heads))
         k = rotary.rotate(split_heads(self.projk(memory), self.heads))
         v = split_heads(self.projv(memory), self.heads)
-        return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        if not self.relative_values:
+            return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
+        gathered = F.scaled_dot_product_attention(q, k, rotary.rotate(v))
+        return self.proj(merge_heads(rotary.rotate_back(gathered)))
 
 
 class FeedForward(nn.Module):
@@ -109,14 +117,14 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Pre-norm self-attention, cross-attention to the other view, and feed-forward."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: int, relative_values: bool = False) -> None:
         """Sizes as in :class:`pomato_ros.config.NetworkConfig`."""
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = SelfAttention(dim, heads)
         self.norm_y = nn.LayerNorm(dim, eps=NORM_EPS)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.cross_attn = CrossAttention(dim, heads)
+        self.cross_attn = CrossAttention(dim, heads, relative_values)
         self.norm3 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = FeedForward(dim, mlp_ratio)
 

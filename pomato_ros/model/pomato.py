@@ -55,7 +55,7 @@ class Pomato(nn.Module):
         config = self.config
         return nn.ModuleList(
             [
-                DecoderBlock(config.dec_embed_dim, config.dec_num_heads, config.mlp_ratio)
+                DecoderBlock(config.dec_embed_dim, config.dec_num_heads, config.mlp_ratio, config.relative_values)
                 for _ in range(config.dec_depth)
             ]
         )

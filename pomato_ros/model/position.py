@@ -40,10 +40,18 @@ class RotaryTables:
 
     def rotate(self, tokens: Tensor) -> Tensor:
         """Rotate ``tokens`` (..., heads, n, head_dim); the tables broadcast over batch and heads."""
-        halves = tokens.unflatten(-1, (2, 2, -1))  # (..., n, [row | column], [first | second], head_dim / 4)
-        first, second = halves.unbind(-2)
-        turned = torch.stack((-second, first), dim=-2).flatten(-3)
-        return (tokens * self.cos + turned * self.sin).to(tokens.dtype)
+        return (tokens * self.cos + quarter_turn(tokens) * self.sin).to(tokens.dtype)
+
+    def rotate_back(self, tokens: Tensor) -> Tensor:
+        """The inverse of :meth:`rotate`."""
+        return (tokens * self.cos - quarter_turn(tokens) * self.sin).to(tokens.dtype)
+
+
+def quarter_turn(tokens: Tensor) -> Tensor:
+    """Every pair of channels of ``tokens`` (..., head_dim) turned by 90 degrees, see :class:`RotaryTables`."""
+    halves = tokens.unflatten(-1, (2, 2, -1))  # (..., [row | column], [first | second], head_dim / 4)
+    first, second = halves.unbind(-2)
+    return torch.stack((-second, first), dim=-2).flatten(-3)
 
 
 @torch.inference_mode(False)

@@ -14,7 +14,7 @@ from pomato_ros.structures import TrackingState
 
 SILENCE_S = 5.0
 METRIC_STD = 0.1  # lengths within ten percent are called metric
-DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable")
+DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable", "waiting")
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
     DiagnosticStatus.WARN,
@@ -35,6 +35,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "dropped_late",
         "dropped_no_camera_info",
         "dropped_unusable",
+        "dropped_waiting",
         "last_drop",
         "rate_hz",
         "seconds_since_frame",
@@ -49,7 +50,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "paused",
         "incompatible_qos",
     ),
-    "window": ("frames", "window_size", "mode", "resets", "budget"),
+    "window": ("frames", "window_size", "mode", "resets", "budget", "left_out"),
     "inference": (
         "steps",
         "rate_hz",
@@ -221,6 +222,7 @@ def window_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, V
         "mode": config.window.mode,
         "resets": status.engine.resets,
         "budget": budget,
+        "left_out": status.scene.left_out,
     }
     if status.scene.state == TrackingState.WARMING.value:
         return WARN, f"warming up {frames}/{size}", values

@@ -43,10 +43,12 @@ class NewestFrame:
             arrival, self._arrival = self._arrival, None
             return None if self._closed else arrival
 
-    def clear(self) -> None:
-        """Forget an arrival that was not taken."""
+    def clear(self) -> bool:
+        """Forget an arrival that was not taken; True if there was one."""
         with self._condition:
+            forgotten = self._arrival is not None
             self._arrival = None
+            return forgotten
 
     def close(self) -> None:
         """Wake the worker for good."""

@@ -13,7 +13,7 @@ from pomato_ros.ros.perception import StepResult
 from pomato_ros.ros.qos_events import incompatible_qos_recorder
 from pomato_ros.ros.status import NodeStatus
 from pomato_ros.ros.step_messages import StepMessages
-from pomato_ros.ros.topics import OBJECTS, SCENE_OUTPUTS
+from pomato_ros.ros.topics import OBJECTS, SCENE_OUTPUTS, TRACK_READERS
 from pomato_ros.ros.transforms import OdometryBroadcaster
 
 
@@ -69,6 +69,10 @@ class Outputs:
         if topic.name == "~/debug/image" and not self.config.output.publish_debug:
             return False
         return bool(publisher.get_subscription_count())
+
+    def tracks_are_read(self) -> bool:
+        """Whether somebody listens to what tracks are in."""
+        return any(self._wants(topic, self._publishers[topic]) for topic in TRACK_READERS)
 
     def start_over(self) -> None:
         """Forget the last run."""

@@ -28,6 +28,7 @@ from pomato_ros.structures import Frame, PoseArray, SceneEstimate
 LOG = logging.getLogger(__name__)
 UNDECODABLE, REPEATED, LATE = "undecodable", "repeated", "late"
 UNCALIBRATED, UNUSABLE = "no_camera_info", "unusable"
+WAITING = "waiting"  # for the other frames of a hop, which never came
 
 
 class Engine(Protocol):
@@ -38,6 +39,13 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Forget window, tracks, pose and scale; the model stays."""
+
+    @property
+    def frames_waiting(self) -> int:
+        """Frames that joined the window and have no scene yet; a reset or a step that fails lets go of them."""
+
+    def heed_readers(self, *, tracks: bool) -> None:
+        """What is read of the scenes from the next step on."""
 
     def update_config(self, config: PomatoConfig) -> None:
         """Use new values of the dynamic options from the next step on."""
@@ -70,11 +78,14 @@ class Perception:
         find_mount: Callable[[str], Mount],
         forget_transforms: Callable[[], None],
         scale_inputs: ScaleInputs,
+        tracks_are_read: Callable[[], bool],
     ) -> None:
         """``find_mount`` tells how the camera of a given frame sits on the base; it may wait.
 
-        ``forget_transforms`` is called when the images' stamps jumped back; ``scale_inputs`` tells metres.
+        ``forget_transforms`` is called when the images' stamps jumped back; ``scale_inputs`` tells metres;
+        ``tracks_are_read`` tells whether anybody wants what tracks are in.
         """
+        self._tracks_are_read = tracks_are_read
         self._scale_inputs = scale_inputs
         self._engine = engine
         self._config = config
@@ -103,16 +114,21 @@ class Perception:
         self._stamps.forget()
         self._scale_inputs.clear()
         self._timeline += 1
-        self.reset()
+        self.reset("time jumped")
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "a reset was asked for") -> None:
         """Forget window, tracks, pose and scale; the model stays."""
+        self.give_up_waiting(reason)
         self._engine.reset()
         self._received_ns.clear()
         self._frames = None
         self._newest_ns = None
         self._status.engine.resets += 1
         self._epoch += 1
+
+    def give_up_waiting(self, reason: str) -> None:
+        """Count the frames that wait for others of their hop as dropped; the caller lets the engine go of them."""
+        self._drop_waiting(self._engine.frames_waiting, reason)
 
     def process(self, arrival: Arrival, camera_info: CameraInfo | None) -> tuple[StepResult, ...]:
         """Take a frame; a step for each frame that has a scene now.
@@ -193,11 +209,12 @@ class Perception:
         if self._camera_key is not None:
             LOG.warning("image size or camera_info changed (now %s): starting a new window", size)
             self._status.input.size_changes += size != self._status.input.image_size
-            self._start_new_window()
+            self._start_new_window("image size or camera_info changed")
         self._status.input.image_size = size
         self._rectifier = self._make_rectifier(camera_info, image_wh)
 
-    def _start_new_window(self) -> None:
+    def _start_new_window(self, reason: str) -> None:
+        self.give_up_waiting(reason)
         self._engine.reset()
         self._received_ns.clear()
         self._status.engine.resets += 1
@@ -242,7 +259,7 @@ class Perception:
         """Another frame is another camera: nothing of the last one's may be mixed with it."""
         if self._frames is not None and camera_frame != self._camera_frame:
             LOG.warning("image frame_id changed from '%s' to '%s': starting over", self._camera_frame, camera_frame)
-            self.reset()
+            self.reset("frame_id changed")
         self._camera_frame = self._status.input.frame_id = camera_frame
 
     def _watch_gap(self, stamp_ns: int, arrival: Arrival) -> None:
@@ -253,7 +270,7 @@ class Perception:
         gap_s = 0.0 if self._newest_ns is None else (stamp_ns - self._newest_ns) * 1e-9
         if not arrival.after_passed_over and gap_s > self._config.robustness.lost_after_s:
             LOG.warning("no frame for %.1f s: starting a new window", gap_s)
-            self._start_new_window()
+            self._start_new_window(f"no frame for {gap_s:.1f} s")
         self._newest_ns = stamp_ns
 
     def _odometry_frames(self) -> OdometryFrames:
@@ -271,6 +288,12 @@ class Perception:
             LOG.warning("frame dropped (%s; further ones of this kind are only counted): %s", kind, reason)
             self._logged_drop = kind
 
+    def _drop_waiting(self, count: int, reason: str) -> None:
+        for _ in range(count):
+            self._drop(
+                WAITING, f"a frame that waited for {self._config.window.window_hop} to be taken at once: {reason}"
+            )
+
     def _fail(self, error: Exception, stamp_ns: int) -> None:
         """Count a step that failed; log it when it fails in a new way."""
         status = self._status.engine
@@ -282,15 +305,19 @@ class Perception:
 
     def _step(self, frame: Frame) -> tuple[SceneEstimate, ...]:
         status, started = self._status.engine, time.monotonic()
+        self._engine.heed_readers(tracks=self._tracks_are_read())
+        waited = self._engine.frames_waiting
         try:
             scenes = self._engine.advance(frame)
         except ValueError as error:  # the engine's word for a frame that it cannot use
             self._received_ns.pop(frame.stamp_ns, None)
             self._drop(UNUSABLE, str(error))
+            self._drop_waiting(waited - self._engine.frames_waiting, "the step failed")
             return ()
         except Exception as error:  # the worker must live on, whatever a frame does to the engine
             self._received_ns.clear()
             self._fail(error, frame.stamp_ns)
+            self._drop_waiting(waited - self._engine.frames_waiting, "the step failed")
             return ()
         self._logged_drop = ""
         if scenes:

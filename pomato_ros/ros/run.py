@@ -49,9 +49,17 @@ class Run:
         outputs.start_over()
         status.scene, status.scale_input = SceneStatus(), ScaleInputStatus()
         self._scale_inputs = ScaleInputs(config, status.scale_input, self._find_pose)
-        perception = Perception(engine, config, status, self._find_mount, self._forget_transforms, self._scale_inputs)
+        self._perception = Perception(
+            engine,
+            config,
+            status,
+            self._find_mount,
+            self._forget_transforms,
+            self._scale_inputs,
+            outputs.tracks_are_read,
+        )
         engine.reset()
-        self._worker = Worker(perception, self.newest_frame, self._camera_info, outputs.publish, status)
+        self._worker = Worker(self._perception, self.newest_frame, self._camera_info, outputs.publish, status)
         self._worker.max_rate_hz = config.window.max_rate_hz
         self._subscriptions = self._subscribe()
         self._watched_since_s = status.active_since_s = time.monotonic()
@@ -62,6 +70,7 @@ class Run:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._worker.stop()
+        self._perception.give_up_waiting("the node was deactivated")
         self.listener.destroy()
         for publisher in filter(None, self._camera_transforms.values()):
             self._node.destroy_publisher(publisher)

@@ -142,6 +142,7 @@ class SceneStatus:
     moving_share: float | None = None
     metres_per_unit: float | None = None
     budget: str = ""
+    left_out: str = ""
     scale_std: float | None = None
     focal_px: float | None = None
     intrinsics_known: bool | None = None

@@ -78,6 +78,7 @@ ALL_SCENE_OUTPUTS = (
     DEBUG_IMAGE,
 )
 SCENE_OUTPUTS = tuple(topic for topic in ALL_SCENE_OUTPUTS if topic.message_type is not None)
+TRACK_READERS = tuple(topic for topic in (TRACKS, TRACK_MARKERS, OBJECTS, DEBUG_IMAGE) if topic in SCENE_OUTPUTS)
 TF_TOPIC, TF_STATIC_TOPIC = "/tf", "/tf_static"
 
 

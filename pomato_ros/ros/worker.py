@@ -62,7 +62,7 @@ class Worker:
         with self._wishes_lock:
             self._wishes.reset = True
             self._wishes.time_jumped |= time_jumped
-        self._newest_frame.clear()
+        self._status.input.frames_passed_over += self._newest_frame.clear()
 
     def change_config(self, config: PomatoConfig) -> None:
         """Use new values of dynamic options from the next frame on."""
@@ -132,6 +132,7 @@ def scene_status(result: StepResult) -> SceneStatus:
         moving_share=float(scene.dynamic_mask.mean()),
         metres_per_unit=float(scene.metres_per_unit),
         budget=scene.budget,
+        left_out=scene.left_out,
         scale_std=float(scene.scale_std) if np.isfinite(scene.scale_std) else None,
         focal_px=float(scene.intrinsics.fx_px),
         intrinsics_known=bool(scene.intrinsics_known),

@@ -110,6 +110,7 @@ class SceneEstimator:
     def __init__(self, config: PomatoConfig) -> None:
         """Options of the scene, scale and robustness groups."""
         self.config = config
+        self.match_tracks = True  # else tracks are found in the image alone; set between steps
         self._tracker = Tracker(config.scene.max_tracks, config.scene.track_grid_px)
         self._objects = Objects()
         self.reset()
@@ -143,10 +144,11 @@ class SceneEstimator:
         other = paired_slot(window, self._frames, self._reference_ns, overlap)
         reference = other if key_is_newest(window) else window.key
         if window.frames[reference].stamp_ns in self._frames:
-            return wanted_of(window, (other,))
+            return wanted_of(window, (other,), match_tracks=self.match_tracks)
         # the reference was lost when it came: its own depth is read, and any frame that is placed can place it now
         placed = [slot for slot, frame in enumerate(window.frames) if frame.stamp_ns in self._frames]
-        return wanted_of(window, tuple(sorted({other, *placed})), of_reference=True)
+        slots = tuple(sorted({other, *placed}))
+        return wanted_of(window, slots, of_reference=True, match_tracks=self.match_tracks)
 
     def update(self, window: Window, prediction: WindowPrediction) -> SceneEstimate:
         """One step: reference pair, mask, pose, scale, points, tracks."""
@@ -592,8 +594,8 @@ class SceneEstimator:
         """Move the tracks to the newest frame; there are none in a lost one."""
         if place.world_from_camera is None:
             return empty_track_set()
-        matched = pair.in_newest.points_match * own_metres_per_unit
-        matched = torch.from_numpy(smoothed(matched.numpy()))
+        units = pair.in_newest.points_match if self.match_tracks else None
+        matched = None if units is None else torch.from_numpy(smoothed((units * own_metres_per_unit).numpy()))
         observation = TrackObservation(
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,

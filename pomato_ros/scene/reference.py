@@ -24,11 +24,12 @@ class OwnMaps:
 
     points_1: torch.Tensor  # (h, w, 3)
     conf_1: torch.Tensor  # (h, w)
-    points_match: torch.Tensor
-    conf_match: torch.Tensor
+    points_match: torch.Tensor | None  # None where it was not asked for
+    conf_match: torch.Tensor | None
 
 
 PAIR_HEADS, OWN_HEADS = (2, 3), (1, 3)  # that give PairMaps and OwnMaps
+UNMATCHED_HEADS = (1,)  # OwnMaps without the matching pointmap, which tracks alone read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,17 @@ def reference_pair(
     )
 
 
-def wanted_of(window: Window, slots: tuple[int, ...], of_reference: bool = False) -> Wanted:
-    """What is read of the pairs of the frames ``slots``; with ``of_reference`` the reference's own pointmap as well."""
+def wanted_of(window: Window, slots: tuple[int, ...], of_reference: bool = False, match_tracks: bool = True) -> Wanted:
+    """What is read of the pairs of the frames ``slots``.
+
+    ``of_reference``: the reference's own pointmap as well. ``match_tracks``: the matching pointmap of the reference's
+    pixels, which nothing but tracks reads.
+    """
     in_reference = HEADS if of_reference else PAIR_HEADS
+    in_newest = OWN_HEADS if match_tracks else UNMATCHED_HEADS
     if key_is_newest(window):
-        return Wanted(slots, from_key_heads=in_reference, to_key_heads=OWN_HEADS)
-    return Wanted(slots, from_key_heads=OWN_HEADS, to_key_heads=in_reference)
+        return Wanted(slots, from_key_heads=in_reference, to_key_heads=in_newest)
+    return Wanted(slots, from_key_heads=in_newest, to_key_heads=in_reference)
 
 
 def key_is_newest(window: Window) -> bool:
@@ -110,11 +116,12 @@ def rolling_reference(window: Window, placed_ns: Container[int], held_ns: int | 
 
 def own_row(prediction: PairPrediction, index: int) -> OwnMaps:
     """One pair of a window, in the order that speaks of view 1's camera alone."""
+    matched = len(prediction.points_match) > 0
     return OwnMaps(
         prediction.points_1[index],
         prediction.conf_1[index],
-        prediction.points_match[index],
-        prediction.conf_match[index],
+        prediction.points_match[index] if matched else None,
+        prediction.conf_match[index] if matched else None,
     )
 
 

@@ -2,6 +2,8 @@
 
 The matching pointmap says where each track of the reference frame is now; where its looks are found again in the image
 and the surface there is as far as it should be, its pixel is taken from the image, and its depth from the surface.
+Without that pointmap they are found in the image alone: what rests and is not found waits at its place, what moves goes
+on as it did.
 """
 
 from dataclasses import dataclass
@@ -68,8 +70,8 @@ class TrackObservation:
     reference_stamp_ns: int
     image_rgb: NDArray[np.uint8]  # (h, w, 3)
     reference_rgb: NDArray[np.uint8]  # (h, w, 3)
-    points_matched: torch.Tensor  # (h, w, 3): the reference frame's pixels at the newest time
-    conf_match: torch.Tensor  # (h, w)
+    points_matched: torch.Tensor | None  # (h, w, 3): the reference frame's pixels at the newest time; None: not told
+    conf_match: torch.Tensor | None  # (h, w)
     depth: FloatArray  # (h, w) of the newest frame, NaN where invalid
     dynamic_mask: MaskArray  # (h, w)
     intrinsics: Intrinsics
@@ -102,12 +104,14 @@ class Tracker:
         sampled = self._read(observation, followed)
         image = softened(observation.image_rgb)
         places, found = self._find(image, sampled, followed, observation)
+        told = followed if observation.points_matched is not None else followed & found
         seen = np.where(found[:, None], self._on_surface(places, observation), sampled[:, :3])
-        self._move(transform(observation.world_from_camera, seen), followed, seen[:, 2], observation)
+        moves = told | (followed & self._alive.dynamic)
+        self._move(transform(observation.world_from_camera, seen), moves, seen[:, 2], observation)
         in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
         image_pixels = project(in_camera, observation.intrinsics.matrix())
         visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
-        visible &= followed | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
+        visible &= told | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
         self._note(observation, image_pixels, visible)
         self._last_image = image
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
@@ -169,10 +173,16 @@ class Tracker:
         )
 
     def _read(self, observation: TrackObservation, followed: MaskArray) -> PoseArray:
-        """(n, 4) points in the camera and confidence at the ``followed`` tracks' pixels; NaN and 1 for what waits."""
+        """(n, 4) points in the camera and confidence at the ``followed`` tracks' pixels; NaN and 1 for what waits.
+
+        Without matching pointmap where they are expected, and 1.
+        """
         sampled = np.full((len(followed), 4), np.nan)
         sampled[:, 3] = 1.0
-        if followed.any():
+        if observation.points_matched is None or observation.conf_match is None:
+            expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
+            sampled[followed, :3] = expected[followed]
+        elif followed.any():
             maps = torch.cat((observation.points_matched, observation.conf_match[..., None]), dim=-1)
             pixels = torch.from_numpy(self._alive.reference_pixels[followed])
             sampled[followed] = sample_bilinear(maps[None].double(), pixels)[0].numpy().reshape(-1, 4)

@@ -109,6 +109,7 @@ class TrainConfig:
     ego_weight: float = 2.0  # of the loss on X^{2,1} - X^{2,2}, the signal that odometry reads
     motion_weight: float = 4.0  # of the loss on X_m - X, the signal that the moving mask reads
     attention_weight: float = 0.1  # of the loss that leads cross-attention to where a patch is in the other view
+    flow_weight: float = 0.3  # of the loss that reads the motion of patches from the decoders' tokens
     shard_mib: int = 16  # weights go on in another file where one would exceed this; 0: one file whatever its size
     lanes: int = 16  # step s draws from every 16th scene: that many workers render scenes of their own
 
@@ -238,6 +239,7 @@ PAPER_RECIPE = TrainConfig(
     ego_weight=0.0,
     motion_weight=0.0,
     attention_weight=0.0,
+    flow_weight=0.0,
     shard_mib=0,
 )
 PRESETS: Mapping[str, TrainConfig] = {"nano": NANO_RECIPE, "tiny": TINY_RECIPE, "paper": PAPER_RECIPE}

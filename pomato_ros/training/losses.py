@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pomato_ros.training.attention import Watched, attention_loss
 from pomato_ros.training.config import TrainConfig
+from pomato_ros.training.flow import flow_loss, patch_flow
 from pomato_ros.training.targets import Targets
 
 
@@ -29,6 +30,7 @@ class Losses:
     ego: Tensor
     motion: Tensor
     attention: Tensor
+    flow: Tensor
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
@@ -84,6 +86,7 @@ def swap_order(rows: Tensor) -> Tensor:
 
 def pointmap_losses(
     heads: list[HeadOutput],
+    tokens: tuple[Tensor, Tensor],
     attention: Watched,
     targets: Targets,
     frames: int,
@@ -108,6 +111,7 @@ def pointmap_losses(
 
     Args:
         heads: what the network says, rows as in ``targets``.
+        tokens: (p, n, c) of both decoders' last blocks, see :func:`pomato_ros.training.flow.flow_loss`.
         attention: see :func:`attention_loss`; empty where its weight is 0.
         targets: the truth.
         frames: rows of one window, in order; 1 for pairs.
@@ -144,7 +148,14 @@ def pointmap_losses(
         led = attention_loss(attention[1], matches)
         if both_orders:
             led = 0.5 * (led + attention_loss(attention[0], swap_order(matches)))
-    total = total + config.ego_weight * ego + config.motion_weight * motion + config.attention_weight * led
+    read = zero
+    if config.flow_weight:
+        flow, known = patch_flow(targets.patch_matches)
+        read = flow_loss(tokens[1], flow, known)
+        if both_orders:
+            read = 0.5 * (read + flow_loss(tokens[0], swap_order(flow), swap_order(known)))
+    total = total + config.ego_weight * ego + config.motion_weight * motion
+    total = total + config.attention_weight * led + config.flow_weight * read
     means = [masked_mean(error, valid).detach() for error, valid in zip(errors, valids, strict=True)]
     means += [zero] * (3 - len(errors))
-    return Losses(total, means[0], means[1], means[2], ego.detach(), motion.detach(), led.detach())
+    return Losses(total, means[0], means[1], means[2], ego.detach(), motion.detach(), led.detach(), read.detach())

@@ -52,12 +52,15 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
 def take_weights(network: Pomato, start: Pomato) -> None:
     """Copy the weights of ``start``, which may be pairwise: motion modules then stay the identity that they begin as.
 
-    It may also have been without the code of places that ``network`` adds, or with another.
+    It may also have been without the code of places or the relative values of ``network``.
 
     Raises:
         ValueError: the networks differ in more than that.
     """
-    given, expected = dataclasses.replace(start.config, position_code=network.config.position_code), network.config
+    expected = network.config
+    given = dataclasses.replace(
+        start.config, position_code=expected.position_code, relative_values=expected.relative_values
+    )
     if given.temporal_length == 0:  # sizes of motion modules that are not there say nothing
         expected = dataclasses.replace(
             expected,

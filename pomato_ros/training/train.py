@@ -174,8 +174,8 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     frames = 1 if stage.pairwise else batch.images.shape[1]
     watched = watched_attention(state.network) if config.attention_weight else nullcontext(UNWATCHED)
     with training_precision(device), attention_kernel(device), watched as attention:
-        heads = predict_heads(state.network, batch.images.to(device), batch.pairs, stage)
-    losses = pointmap_losses(heads, attention, targets, frames, batch.pairs.both_orders, config)
+        heads, tokens = predict_heads(state.network, batch.images.to(device), batch.pairs, stage)
+    losses = pointmap_losses(heads, tokens, attention, targets, frames, batch.pairs.both_orders, config)
     if not torch.isfinite(losses.total):
         raise FloatingPointError(f"the loss became {losses.total.item()} at step {state.step}; lower the learning rate")
     state.optimiser.zero_grad(set_to_none=True)
@@ -187,8 +187,13 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     return losses
 
 
-def predict_heads(network: Pomato, images: Tensor, pairs: Pairing, stage: Stage) -> list[HeadOutput]:
-    """Heads' outputs on windows of images (b, t, 3, h, w), with the rows of :class:`WindowBatch`."""
+def predict_heads(
+    network: Pomato, images: Tensor, pairs: Pairing, stage: Stage
+) -> tuple[list[HeadOutput], tuple[Tensor, Tensor]]:
+    """Heads' outputs on windows of images (b, t, 3, h, w), with the rows of :class:`WindowBatch`.
+
+    Also the two decoders' last tokens (p, n, c), of the same rows.
+    """
     grid = network.grid_of(images)
     windows = network.encode(images.flatten(0, 1)).unflatten(0, images.shape[:2])
     tokens_1, tokens_2 = (
@@ -200,7 +205,8 @@ def predict_heads(network: Pomato, images: Tensor, pairs: Pairing, stage: Stage)
     if stage.matching:
         heads.append((network.downstream_head3, list_2))
     frames = 0 if stage.pairwise else images.shape[1]
-    return [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
+    outputs = [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
+    return outputs, (list_1[-1], list_2[-1])
 
 
 def learning_rate(config: TrainConfig, stage: Stage, local_step: int) -> float:

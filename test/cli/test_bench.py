@@ -82,10 +82,12 @@ def test_the_check_compares_the_network_with_its_slow_twin(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--check", "--weights", str(weights), "--size", "64x48", "--precision", "fp32", "--threads", "1"]
+    words += ["--window", "6"]
     assert main(["bench", *words, "--steps", "3", "--twin-steps", "1", "--save", str(tmp_path), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert summary["max_rel_error"] <= 1e-5
     assert (summary["steps_timed"], summary["slow_twin_steps"], summary["image_size"]) == (3, 1, "64x48")
+    assert (summary["window_size"], summary["overlap"]) == (6, 4)
     assert len(list(tmp_path.glob("check-tiny-*.json"))) == 1
 
 
@@ -96,6 +98,9 @@ def test_the_check_compares_the_network_with_its_slow_twin(
         (["--check", "--preset", "huge"], "unknown preset 'huge'; known: nano"),
         (["--check", "--size", "64"], "expected a size like 512x288, got '64'"),
         (["--check", "--size", "65x48"], "must be a multiple of 16 px, got 65x48"),
+        (["--check", "--window", "13"], "window_size must be at most 12 with these weights, got 13"),
+        (["--window", "4"], "overlap must be smaller than window_size 4, got 4"),
+        (["--mode", "sideways"], "mode must be one of"),
     ],
 )
 def test_a_check_that_cannot_be_made_says_why(

@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from pomato_ros.evaluation.twin_bench import (
     twin_table,
 )
 from pomato_ros.inference.predictor import Predictor
+from pomato_ros.inference.replay import Again, Tensors, record_eagerly
 from pomato_ros.model.checkpoint import Checkpoint
 from pomato_ros.model.pomato import Pomato
+from pomato_ros.structures import Wanted, Window, WindowPrediction
 
 SIZE_WH = (48, 32)
 OPTIONS = WindowOptions(window_size=6, overlap=2)
@@ -42,6 +45,43 @@ def test_twins_agree_and_a_changed_network_does_not(twins: tuple[Predictor, Pred
     assert all(seconds > 0 for seconds in (*run.stream_seconds, *run.twin_seconds))
     other = make_changed(slow)
     assert compare_twins(fast, other, options, SIZE_WH, 2, 2).max_rel_error > 1e-3
+
+
+@pytest.mark.parametrize(("mode", "hop"), [("anchored", 1), ("anchored", 2), ("rolling", 1)])
+def test_neither_twin_is_timed_cold(
+    tiny_config: NetworkConfig,
+    make_network: Callable[..., Pomato],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    hop: int,
+) -> None:
+    told: list[str] = []
+
+    def record(run: Callable[[], Tensors]) -> tuple[Again, Tensors]:
+        told.append("recorded")
+        return record_eagerly(run)
+
+    def now() -> float:
+        told.append("clock")
+        return float(len(told))
+
+    class Told(Predictor):
+        def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
+            told.append("fast" if self.replays else "slow")
+            return super().predict(window, wanted)
+
+    checkpoint = Checkpoint(make_network(tiny_config), 48, Path("tiny"), "", {})
+    cpu = torch.device("cpu")
+    fast, slow = Told(checkpoint, cpu, "fp32", recorder=record), Told(checkpoint, cpu, "fp32", reuse=False)
+    monkeypatch.setattr("pomato_ros.evaluation.twin_bench.time", SimpleNamespace(perf_counter=now))
+    run = compare_twins(fast, slow, dataclasses.replace(OPTIONS, mode=mode, window_hop=hop), SIZE_WH, 8, 4)
+    assert run.max_rel_error <= 1e-5
+    first = told.index("clock")
+    assert "recorded" in told[:first]
+    assert "recorded" not in told[first:]
+    begun = told.index("slow")
+    assert told[begun : begun + 3] == ["slow", "clock", "slow"]  # once before it is timed
+    assert told.count("slow") == len(run.twin_seconds) + 1
 
 
 def test_frames_taken_together_agree_with_the_twin_and_cost_less_each(
@@ -90,7 +130,13 @@ def test_the_summary_has_what_scripts_read(twins: tuple[Predictor, Predictor], t
     run = compare_twins(*twins, OPTIONS, SIZE_WH, 2, 1)
     summary = summarise_twins(run, count_arithmetic(tiny_config, OPTIONS, SIZE_WH), 50.0, 100.0)
     promised = {"ratio_to_slow_twin", "max_rel_error", "tflop_per_frame", "step_ms_p50", "step_ms_p95", "steps_per_s"}
-    promised |= {"dearest_step_to_median", "peak_rss_mib", "peak_over_empty_mib", "host_syncs_in_network"}
+    promised |= {
+        "dearest_step_to_median",
+        "rss_growth_mib",
+        "peak_rss_mib",
+        "peak_over_empty_mib",
+        "host_syncs_in_network",
+    }
     assert promised <= summary.keys()
     assert summary["ratio_to_slow_twin"] == pytest.approx(
         sum(run.twin_seconds) / len(run.twin_seconds) / (sum(run.stream_seconds) / len(run.stream_seconds)), rel=1e-4

@@ -20,7 +20,14 @@ CPU = torch.device("cpu")
 SIZE, OVERLAP = 6, 2
 OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]  # two for each head
 # of either order; what is read changes as it likes
-HEADS_READ = [((1, 2, 3), (1, 2, 3)), ((1, 3), (1, 2, 3)), ((1, 3), (2, 3)), ((), (2,)), ((1, 3), (1, 2, 3))]
+HEADS_READ = [
+    ((1, 2, 3), (1, 2, 3)),
+    ((1, 3), (1, 2, 3)),
+    ((1, 3), (2, 3)),
+    ((), (2,)),
+    ((1, 3), (1, 2, 3)),
+    ((1,), (2, 3)),
+]
 
 
 def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> ModelFrame:

@@ -66,6 +66,28 @@ def test_cross_attention_is_its_definition_with_positions_on_both_sides(rotary: 
     torch.testing.assert_close(layer(x, memory, rotary), expected)
 
 
+def test_relative_values_depend_on_how_far_away_they_were_found_and_not_on_where() -> None:
+    layer, x, memory = seeded(CrossAttention(DIM, HEADS, relative_values=True)), tokens(0), tokens(1)
+    here = token_positions(ROWS, COLUMNS)
+    tables = [RotaryTables(places, DIM // HEADS, 100.0) for places in (here, here + torch.tensor([3, 5]))]
+    torch.testing.assert_close(layer(x, memory, tables[0]), layer(x, memory, tables[1]), atol=1e-4, rtol=1e-4)
+    plain = seeded(CrossAttention(DIM, HEADS))
+    assert (layer(x, memory, tables[0]) - plain(x, memory, tables[0])).abs().max() > 1e-3
+
+
+def test_a_relative_value_is_turned_by_the_way_from_the_query_to_where_it_was_found(rotary: RotaryTables) -> None:
+    layer, x, memory = seeded(CrossAttention(DIM, HEADS, relative_values=True)), tokens(0), tokens(1)
+    places = token_positions(ROWS, COLUMNS)
+    q, k, v = (split_heads(part, HEADS) for part in (layer.projq(x), layer.projk(memory), layer.projv(memory)))
+    shares = (rotary.rotate(q) @ rotary.rotate(k).mT / math.sqrt(DIM // HEADS)).softmax(dim=-1)
+    gathered = torch.zeros_like(q)
+    for query, place in enumerate(places):
+        turned = RotaryTables(places - place, DIM // HEADS, 100.0).rotate(v)
+        gathered[:, :, query] = (shares[:, :, query, :, None] * turned).sum(dim=-2)
+    expected = layer.proj(merge_heads(gathered))
+    torch.testing.assert_close(layer(x, memory, rotary), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_tokens_that_change_places_with_their_positions_change_nothing_else(rotary: RotaryTables) -> None:
     layer, x = seeded(SelfAttention(DIM, HEADS)), tokens(0)
     order = torch.randperm(ROWS * COLUMNS, generator=torch.Generator().manual_seed(3))

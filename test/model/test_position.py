@@ -63,6 +63,11 @@ def test_channel_k_and_its_partner_half_a_half_on_turn_by_a_power_of_the_base() 
         torch.testing.assert_close(torch.complex(rotated[k], rotated[k + quarter]), expected)
 
 
+def test_turning_back_undoes_turning() -> None:
+    tables, tokens = RotaryTables(random_positions(4), HEAD_DIM, BASE), random_tokens(4)
+    torch.testing.assert_close(tables.rotate_back(tables.rotate(tokens)), tokens)
+
+
 def test_the_precision_of_the_tokens_is_kept() -> None:
     tables = RotaryTables(random_positions(4), HEAD_DIM, BASE)
     assert tables.rotate(random_tokens(4).bfloat16()).dtype is torch.bfloat16

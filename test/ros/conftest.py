@@ -47,6 +47,7 @@ class FakeEngine:
         self.resets = 0
         self.pose_of_step: Callable[[int], np.ndarray | None] = lambda step: np.eye(4)
         self.error: Exception | None = None
+        self.tracks_are_read = True
         self.hold = threading.Event()
         self.hold.set()
 
@@ -63,6 +64,13 @@ class FakeEngine:
             return ()
         together, self.waiting = self.waiting, []
         return tuple(scene for scene in map(self.step, together) if scene is not None)
+
+    @property
+    def frames_waiting(self) -> int:
+        return len(self.waiting)
+
+    def heed_readers(self, *, tracks: bool) -> None:
+        self.tracks_are_read = tracks
 
     def reset(self) -> None:
         self.waiting = []

@@ -28,6 +28,13 @@ def test_a_budget_that_cannot_be_kept_is_a_warning_and_one_that_is_kept_is_not()
     assert "200 of 100 ms" in window.message
 
 
+def test_what_was_left_out_is_named() -> None:
+    status = NodeStatus()
+    status.scene = dataclasses.replace(SceneStatus(), state="tracking", left_out="matching pointmap of tracks: why")
+    window = next(item for item in build_statuses("pomato", status, PomatoConfig()) if item.name == "pomato: window")
+    assert {pair.key: pair.value for pair in window.values}["left_out"] == "matching pointmap of tracks: why"
+
+
 def test_without_a_budget_nothing_is_said() -> None:
     window, values = window_status("")
     assert window.level == OK

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CameraInfo
+from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
@@ -240,6 +241,86 @@ def test_images_of_another_frame_start_over(graph: Any, fakes: SimpleNamespace) 
     newest = graph.node._outputs.history.newest
     assert (newest.epoch, newest.camera_frame) == (epoch + 1, "other_optical_frame")
     assert len(graph.node._outputs.history.trajectory()) == 2
+
+
+def reset_it(graph: Any, fakes: SimpleNamespace) -> Any:
+    assert graph.call(Trigger, "/pomato/reset", Trigger.Request()).success
+    return fakes.image_of(2)
+
+
+def jump_back(graph: Any, fakes: SimpleNamespace) -> Any:
+    return fakes.image_of(-50)
+
+
+def change_size(graph: Any, fakes: SimpleNamespace) -> Any:
+    return fakes.image_of(2, (60, 44))
+
+
+def change_calibration(graph: Any, fakes: SimpleNamespace) -> Any:
+    graph.publish_info(fakes.camera_info_of(focal_px=50.0))
+    return fakes.image_of(2)
+
+
+def change_camera(graph: Any, fakes: SimpleNamespace) -> Any:
+    return fakes.image_of(2, frame_id="other_optical_frame")
+
+
+def be_silent(graph: Any, fakes: SimpleNamespace) -> Any:
+    return fakes.image_of(60)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "told"),
+    [
+        (reset_it, "a reset was asked for"),
+        (jump_back, "time jumped"),
+        (change_size, "image size or camera_info changed"),
+        (change_calibration, "image size or camera_info changed"),
+        (change_camera, "frame_id changed"),
+        (be_silent, "no frame for"),
+    ],
+)
+def test_frames_that_wait_for_a_hop_which_is_never_full_are_dropped_counted_and_named(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace, interrupt: Callable[..., Any], told: str
+) -> None:
+    graph = make_graph(window_hop=3)
+    graph.wait_until_active()
+    came = graph.node.status.input
+    for index in (0, 1):
+        graph.image_publisher.publish(fakes.image_of(index))
+        graph.spin_until(lambda index=index: graph.engine.frames_waiting == index + 1, "the frame to wait")
+    graph.image_publisher.publish(interrupt(graph, fakes))
+    graph.spin_until(lambda: came.frames_in == 3 and graph.engine.frames_waiting == 1, "the frame to wait alone")
+    values = values_of(graph.diagnostics()["input"])
+    assert (values["dropped_waiting"], values["frames_dropped"]) == ("2", "2")
+    assert values["last_drop"].startswith("a frame that waited for 3 to be taken at once: ")
+    assert told in values["last_drop"]
+    assert graph.engine.frames == []
+    assert came.frames_in == came.drops.total() + graph.engine.frames_waiting  # nothing is lost
+
+
+def test_frames_that_wait_when_a_step_fails_or_the_node_is_stopped_are_counted(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_graph(window_hop=2)
+    graph.wait_until_active()
+    came = graph.node.status.input
+
+    def wait_for_one(index: int) -> None:
+        graph.image_publisher.publish(fakes.image_of(index))
+        graph.spin_until(lambda: graph.engine.frames_waiting == 1, "the frame to wait")
+
+    wait_for_one(0)
+    graph.engine.error = RuntimeError("CUDA out of memory")
+    graph.image_publisher.publish(fakes.image_of(1))
+    graph.spin_until(lambda: came.drops["waiting"] == 1, "the drop")
+    assert graph.node.status.engine.errors == 1  # the frame whose step it was; the other one waited
+    assert "the step failed" in came.last_drop
+    graph.engine.error = None
+    wait_for_one(2)
+    graph.node.trigger_deactivate()
+    assert came.drops["waiting"] == 2
+    assert "the node was deactivated" in came.last_drop
 
 
 def test_an_unexpected_failure_outside_the_engine_is_survived(

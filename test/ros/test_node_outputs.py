@@ -195,6 +195,17 @@ def test_nothing_is_built_for_topics_that_nobody_hears(graph: Any) -> None:
     assert graph.node.status.output.topics_with_subscribers == ("~/odometry",)
 
 
+@pytest.mark.parametrize("topic", topics.SCENE_OUTPUTS, ids=lambda topic: topic.name)
+def test_the_engine_is_told_whether_anybody_reads_tracks(graph: Any, topic: topics.Topic) -> None:
+    graph.step(0)
+    assert not graph.engine.tracks_are_read
+    graph.listen(topic.name, topic.message_type, topic.qos())
+    graph.wait_until_connected()
+    graph.step(1)
+    shown = {topics.TRACKS, topics.TRACK_MARKERS, topics.OBJECTS, topics.DEBUG_IMAGE}
+    assert graph.engine.tracks_are_read == (topic in shown)
+
+
 def publish_mount(graph: Any, pose: np.ndarray, fakes: SimpleNamespace) -> None:
     publisher = graph.client.create_publisher(TFMessage, "/tf_static", tf_qos(latched=True))
     publisher.publish(TFMessage(transforms=[transform_message(pose, Header(frame_id="base_link"), fakes.CAMERA_FRAME)]))

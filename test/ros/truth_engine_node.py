@@ -22,9 +22,13 @@ class TruthEngine:
             raise FileNotFoundError(f"no truth at {config.model.checkpoint}")
         self.truth = truth
         self.first_ns: int | None = None
+        self.frames_waiting = 0
 
     def reset(self) -> None:
         self.first_ns = None
+
+    def heed_readers(self, *, tracks: bool) -> None:
+        pass
 
     def update_config(self, config: PomatoConfig) -> None:
         pass

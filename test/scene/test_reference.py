@@ -1,12 +1,14 @@
 """Which pair of a window relates the newest frame to its reference, in both modes."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.inference.preprocess import prepare_frame
-from pomato_ros.scene.reference import ReferencePair, reference_pair
-from pomato_ros.structures import Window
+from pomato_ros.scene.reference import ReferencePair, reference_pair, wanted_of
+from pomato_ros.structures import HEADS, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -66,3 +68,26 @@ def test_when_its_reference_has_left_a_rolling_window_takes_a_recent_one(
 
 def test_an_anchored_window_has_no_other_reference_than_its_key(clip: Clip) -> None:
     assert_pair(clip, pair_of(clip, [0, 1, 2, 3], "anchored", {1, 2}), 0, 3)
+
+
+@pytest.mark.parametrize("mode", ["anchored", "rolling"])
+@pytest.mark.parametrize("of_reference", [True, False])
+def test_without_tracks_one_map_less_is_asked_for_and_none_is_handed_on(
+    clip: Clip, mode: str, of_reference: bool
+) -> None:
+    frames = tuple(prepare_frame(frame_of(clip, number), 48) for number in range(3))
+    window = Window(frames, key=0 if mode == "anchored" else 2)
+    other = 2 if mode == "anchored" else 0
+    whole, less = (wanted_of(window, (other,), of_reference, match_tracks) for match_tracks in (True, False))
+    own, in_reference = ("from_key", "to_key") if mode == "anchored" else ("to_key", "from_key")
+    assert getattr(whole, f"{in_reference}_heads") == getattr(less, f"{in_reference}_heads")
+    assert getattr(whole, f"{own}_heads") == (1, 3)
+    assert getattr(less, f"{own}_heads") == (1,)
+    prediction = OraclePredictor(clip, pair_scale=1.0).predict(window, less)
+    rows = getattr(prediction, own)
+    left_out = dataclasses.replace(rows, points_match=rows.points_match[:0], conf_match=rows.conf_match[:0])
+    pair = reference_pair(window, dataclasses.replace(prediction, **{own: left_out}))
+    assert pair.in_newest.points_match is pair.in_newest.conf_match is None
+    torch.testing.assert_close(pair.in_newest.points_1, clip.points_camera(2))
+    torch.testing.assert_close(pair.in_reference.points_match, clip.points_matched(2, 0))
+    assert set(less.from_key_heads) | set(less.to_key_heads) == set(HEADS)

@@ -184,6 +184,69 @@ def test_what_the_image_shows_is_followed_there_whatever_the_matching_pointmap_e
     assert np.median(errors[0]) < 0.5 * np.median(errors[1])
 
 
+UNMATCHED = {"points_matched": None, "conf_match": None}
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_without_matching_pointmap_what_the_image_shows_is_followed_as_with_a_true_one(moves: bool) -> None:
+    with_truth, alone = Tracker(100, 8), Tracker(100, 8)
+    mask = np.full((HEIGHT, WIDTH), moves)
+    pose = still_camera if moves else camera_at
+    for t in range(8):
+        shift = np.array([0.03 * t, 0.015 * t, 0.0]) * moves
+        images = {"image_rgb": pattern_of_wall(pose(t), shift), "reference_rgb": pattern_of_wall(pose(0), 0 * shift)}
+        seen = observe(t, pose=pose, displacement=np.broadcast_to(shift, (HEIGHT, WIDTH, 3)), dynamic_mask=mask)
+        seen = dataclasses.replace(seen, **images)
+        truth = with_truth.update(seen)
+        found = alone.update(dataclasses.replace(seen, **UNMATCHED))
+    expected = by_id(truth, truth.positions_world)
+    errors = [
+        np.linalg.norm(place - expected[track_id])
+        for track_id, place in by_id(found, found.positions_world).items()
+        if track_id in expected and found.visible[found.ids == track_id]
+    ]
+    assert len(errors) > 0.8 * truth.visible.sum()
+    assert np.median(errors) < 0.003 * WALL_M
+    np.testing.assert_array_equal(found.confidence, 1.0)
+
+
+def test_without_matching_pointmap_what_rests_and_is_not_found_waits_and_hides_behind_surfaces() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0, pose=still_camera))
+    for t in range(1, 4):
+        tracks = tracker.update(observe(t, pose=still_camera, **UNMATCHED))
+        assert (tracks.ids == first.ids).all()
+        np.testing.assert_array_equal(tracks.positions_world, first.positions_world)
+        np.testing.assert_array_equal(tracks.velocities_world, 0.0)
+        assert tracks.visible.all()  # on the surface that the depth shows there
+    behind = np.full((HEIGHT, WIDTH), 2.0 * WALL_M, np.float32)  # nothing is left at the places of tracks
+    gone = tracker.update(observe(4, pose=still_camera, depth=behind, **UNMATCHED))
+    assert not gone.visible.any()
+    np.testing.assert_array_equal(gone.positions_world, first.positions_world)
+
+
+def test_without_matching_pointmap_what_moves_and_is_not_found_goes_on_as_it_did() -> None:
+    tracker = Tracker(100, 8)
+    speed, everything = np.array([0.2, -0.1, 0.05]), np.ones((HEIGHT, WIDTH), bool)
+    for t in range(10):
+        moved = np.broadcast_to(speed * t * 0.1, (HEIGHT, WIDTH, 3))
+        before = tracker.update(observe(t, pose=still_camera, displacement=moved, dynamic_mask=everything))
+    for _ in range(2):
+        t += 1
+        after = tracker.update(observe(t, pose=still_camera, dynamic_mask=everything, **UNMATCHED))
+    places = by_id(before, before.positions_world + 0.2 * before.velocities_world)
+    kept = by_id(after, after.positions_world)
+    assert len(kept) > 0.8 * len(places)
+    for track_id, place in kept.items():
+        np.testing.assert_allclose(place, places[track_id], atol=1e-6)
+
+
+def test_without_matching_pointmap_a_seed_that_is_never_seen_becomes_no_track() -> None:
+    tracker = Tracker(100, 8)
+    tracks = tracker.update(observe(3, 0, **UNMATCHED))  # seeded on a frame that shows nothing
+    assert len(tracks.ids) == 0
+
+
 def test_an_image_that_shows_another_surface_is_not_believed() -> None:
     tracker = Tracker(100, 8)
     pattern = pattern_of_wall(still_camera(0), np.zeros(3))

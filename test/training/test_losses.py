@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pomato_ros.training.attention import Watched, attention_loss
 from pomato_ros.training.config import NANO_RECIPE, TrainConfig
+from pomato_ros.training.flow import flow_loss, patch_flow
 from pomato_ros.training.losses import (
     HeadOutput,
     Losses,
@@ -27,6 +28,7 @@ NAMES = ("points_1", "points_2", "points_match")
 VALIDS = ("valid_1", "valid_2", "valid_match")
 EVERYWHERE = torch.ones(ROWS, *SIZE, dtype=torch.bool)
 UNWATCHED: Watched = ([], [])
+MUTE = (torch.zeros(ROWS, 6, 100), torch.zeros(ROWS, 6, 100))  # tokens, of too few patches to read anything from
 
 
 def random_points(seed: int) -> Tensor:
@@ -55,7 +57,7 @@ def heads() -> list[HeadOutput]:
 def losses_of(
     heads: list[HeadOutput], targets: Targets, frames: int = FRAMES, config: TrainConfig = NANO_RECIPE
 ) -> Losses:
-    return pointmap_losses(heads, UNWATCHED, targets, frames, True, config)
+    return pointmap_losses(heads, MUTE, UNWATCHED, targets, frames, True, config)
 
 
 def scaled(heads: list[HeadOutput], factors: Tensor) -> list[HeadOutput]:
@@ -258,10 +260,11 @@ def test_the_papers_confidence_weighs_the_gradient_of_the_error() -> None:
 
 
 def test_pairs_in_one_order_have_no_camera_motion_to_compare(targets: Targets, heads: list[HeadOutput]) -> None:
-    losses = pointmap_losses(heads, UNWATCHED, targets, FRAMES, False, NANO_RECIPE)
+    losses = pointmap_losses(heads, MUTE, UNWATCHED, targets, FRAMES, False, NANO_RECIPE)
     both = losses_of(heads, targets)
     assert losses.ego == 0 < both.ego
-    torch.testing.assert_close(losses.total, both.total - NANO_RECIPE.ego_weight * both.ego)
+    rest = NANO_RECIPE.ego_weight * both.ego + NANO_RECIPE.flow_weight * (both.flow - losses.flow)
+    torch.testing.assert_close(losses.total, both.total - rest)
 
 
 @pytest.mark.parametrize("both_orders", [True, False])
@@ -270,11 +273,24 @@ def test_attention_of_both_views_is_led_where_both_orders_say_where_to(
 ) -> None:
     noise = torch.randn(2, ROWS, 6, 6, generator=torch.Generator().manual_seed(2)).softmax(-1)
     attention = ([noise[0]], [noise[1]])
-    losses = pointmap_losses(heads, attention, targets, FRAMES, both_orders, NANO_RECIPE)
+    losses = pointmap_losses(heads, MUTE, attention, targets, FRAMES, both_orders, NANO_RECIPE)
     matches = targets.patch_matches.reshape(ROWS, 6, 6)
     expected = attention_loss(attention[1], matches)
     if both_orders:
         expected = 0.5 * (expected + attention_loss(attention[0], swap_order(matches)))
     torch.testing.assert_close(losses.attention, expected)
-    without = pointmap_losses(heads, UNWATCHED, targets, FRAMES, both_orders, NANO_RECIPE)
+    without = pointmap_losses(heads, MUTE, UNWATCHED, targets, FRAMES, both_orders, NANO_RECIPE)
     torch.testing.assert_close(losses.total - without.total, NANO_RECIPE.attention_weight * expected)
+
+
+@pytest.mark.parametrize("both_orders", [True, False])
+def test_flow_is_asked_of_both_decoders_where_both_orders_say_which(
+    targets: Targets, heads: list[HeadOutput], both_orders: bool
+) -> None:
+    tokens = torch.randn(2, ROWS, 6, 4, generator=torch.Generator().manual_seed(8))
+    losses = pointmap_losses(heads, (tokens[0], tokens[1]), UNWATCHED, targets, FRAMES, both_orders, NANO_RECIPE)
+    flow, known = patch_flow(targets.patch_matches)
+    expected = flow_loss(tokens[1], flow, known)
+    if both_orders:
+        expected = 0.5 * (expected + flow_loss(tokens[0], swap_order(flow), swap_order(known)))
+    torch.testing.assert_close(losses.flow, expected)

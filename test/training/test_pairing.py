@@ -30,7 +30,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize("wiring", Wiring)
 @torch.inference_mode()
 def test_a_task_trains_what_its_wiring_predicts(network: Pomato, images: torch.Tensor, wiring: Wiring) -> None:
-    heads = predict_heads(network, images, pair_for_task(Task(wiring.value), FRAMES, 0), TEMPORAL)
+    heads, _ = predict_heads(network, images, pair_for_task(Task(wiring.value), FRAMES, 0), TEMPORAL)
     expected = predict_wiring(network, images, wiring)
     for head, (points, conf) in zip(heads, FIELDS, strict=True):
         torch.testing.assert_close(head.points, getattr(expected, points), atol=1e-5, rtol=1e-5)
@@ -40,7 +40,7 @@ def test_a_task_trains_what_its_wiring_predicts(network: Pomato, images: torch.T
 @pytest.mark.parametrize("key", [0, FRAMES - 1])
 @torch.inference_mode()
 def test_the_engines_task_trains_both_orders_of_its_window(network: Pomato, images: torch.Tensor, key: int) -> None:
-    heads = predict_heads(network, images, pair_for_task(Task.ENGINE, FRAMES, key), TEMPORAL)
+    heads, _ = predict_heads(network, images, pair_for_task(Task.ENGINE, FRAMES, key), TEMPORAL)
     for window in range(2):
         expected = predict_window(network, images[window], key)
         for order, prediction in enumerate((expected.from_key, expected.to_key)):

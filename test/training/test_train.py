@@ -175,7 +175,7 @@ def test_every_task_teaches_all_heads_and_the_motion_modules(recipe: TrainConfig
 
 
 def test_steps_on_one_batch_lower_its_loss(recipe: TrainConfig) -> None:
-    stage = Stage("matching", 20, 6e-3, 1, (2,), 3, 1, 0, pairwise=True, matching=True)
+    stage = Stage("matching", 20, 6e-3, 16, (2,), 3, 1, 0, pairwise=True, matching=True)  # patches enough for flow
     config = dataclasses.replace(recipe, stages=(stage,), shapes=recipe.shapes[:1], seed=0)
     state = fresh_state(config, CPU, None)
     batch = WindowDataset(config)[0]
@@ -272,7 +272,8 @@ def test_a_worker_process_changes_nothing(recipe: TrainConfig, straight: Path, t
 def test_two_processes_learn_what_one_does(recipe: TrainConfig, tmp_path: Path) -> None:
     # four windows a step, so that both have as many; equal but for what bf16 rounds, which Adam's division enlarges
     stages = (dataclasses.replace(recipe.stages[0], windows=4),)
-    config = dataclasses.replace(recipe, stages=stages, shapes=recipe.shapes[:1])
+    # without the loss on flow, which is no mean over pairs: each process reads it from its own
+    config = dataclasses.replace(recipe, stages=stages, shapes=recipe.shapes[:1], flow_weight=0.0)
     train(config, run_options(tmp_path / "1"))
     launch(config, run_options(tmp_path / "2"), None, 2)
     one, two = (final_state(config, tmp_path / processes).network for processes in ("1", "2"))
@@ -417,13 +418,14 @@ def test_a_temporal_run_can_begin_with_pairwise_weights(recipe: TrainConfig, mak
     assert torch.equal(one.to_key.points_match, other.to_key.points_match)
 
 
-def test_a_run_that_adds_a_code_of_places_can_begin_with_weights_that_had_none(
+def test_a_run_that_adds_a_code_of_places_and_relative_values_can_begin_with_weights_that_had_none(
     recipe: TrainConfig, make_network: MakeNetwork
 ) -> None:
-    coded = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, position_code=0.5))
+    shape = dataclasses.replace(recipe.network, position_code=0.5, relative_values=True)
+    coded = dataclasses.replace(recipe, network=shape)
     start = make_network(recipe.network)
     state = fresh_state(coded, CPU, start)
-    assert state.network.config.position_code == 0.5
+    assert state.network.config == shape
     given = weights_of(start)
     assert all(torch.equal(given[name], value) for name, value in weights_of(state.network).items())
 
