@@ -13,7 +13,7 @@ from pomato_ros.geometry.alignment import RobustScale
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
-from pomato_ros.geometry.rigid import cross_matrix, invert, rotation_log
+from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
 from pomato_ros.scene.fusion import DepthFusion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
@@ -51,6 +51,7 @@ from pomato_ros.scene.scale import (
     scaled_about,
 )
 from pomato_ros.scene.tracks import Tracker, TrackObservation, empty_track_set
+from pomato_ros.scene.trust import PoseTrust
 from pomato_ros.structures import (
     FloatArray,
     Intrinsics,
@@ -123,6 +124,7 @@ class SceneEstimator:
         self._mask = MovingMask()
         self._fusion = DepthFusion()
         self._matches: tuple[int, FeatureMatches] | None = None
+        self._trust = PoseTrust()
         self._tracker.reset()
         self._objects.reset()
         self._last_good: tuple[int, FrameMemory] | None = None
@@ -298,13 +300,25 @@ class SceneEstimator:
             )
         maps = pair.in_reference
         on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
-        found = self._locate(window, reference, on_points, mask, intrinsics, scale)
-        surer = found is not None and self._surer_than_points(found, on_points, reference, scale)
-        placed = self._place_on_landmarks(found, reference, pair, scale) if found is not None and surer else None
-        if placed is not None:
-            return placed
-        relative = on_points  # which the landmarks back
-        if found is None or surer:
+        found = None
+        if self._uses_landmarks():
+            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+            if isinstance(on_points, RelativePose):
+                on_points = self._believed(on_points, found, reference, scale)
+            if found is not None:
+                factor = self._trust.features_variance_factor
+                found = dataclasses.replace(found, covariance=factor * found.covariance)
+        together = None
+        if found is not None:
+            together = self._together(found, on_points, reference, scale)
+            if self._surer(found, on_points, reference, scale):
+                placed = self._place_on_landmarks(together, reference, pair, scale)
+                if placed is not None:
+                    return placed
+                together = None
+        if together is not None and isinstance(on_points, RelativePose):
+            relative: RelativePose | PnpFailure = against(reference, together, on_points, scale)
+        else:
             relative = self._relative_pose(window, pair, mask, intrinsics, scale, on_points)
         if isinstance(relative, PnpFailure):
             return self._lost(relative.reason, pair)
@@ -323,63 +337,58 @@ class SceneEstimator:
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
         return Placement(self._state(), pose, covariance, relative, scale)
 
-    def _locate(
-        self,
-        window: Window,
-        reference: FrameMemory,
-        on_points: RelativePose | PnpFailure,
-        mask: MaskArray,
-        intrinsics: Intrinsics,
-        scale: float,
-    ) -> LandmarkPose | None:
-        """The newest camera among the landmarks; where they contradict the pointmap, as enough others of them have it.
+    def _believed(
+        self, on_points: RelativePose, found: LandmarkPose | None, reference: FrameMemory, scale: float
+    ) -> RelativePose:
+        """The pointmap's pose with the covariance that it deserves, as comparisons with landmarks so far have it."""
+        if found is not None and self._has_say(on_points, reference):
+            self._trust.compare(self._apart(found, on_points, reference, scale))
+        return dataclasses.replace(on_points, covariance=on_points.covariance * self._trust.variance_factor)
 
-        Landmarks on movers agree among themselves as well as those at rest do; the pointmap is of one moment, so that
-        movers do not spoil it. But it may err altogether: it only chooses between opinions of landmarks, and
-        what it says else is doubt.
+    def _together(
+        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
+    ) -> LandmarkPose:
+        """The newest camera as landmarks and pointmap have it together, each weighed by its covariance.
+
+        Landmarks hold the pose over many frames, but stray where they are few or many of them move; the pointmap is of
+        one moment, so that movers do not spoil it, but errs anew in each window. Where they contradict each other the
+        answer lies between them, as doubtful as they are far apart, and what goes on from it is doubted by how far it
+        is from the landmarks.
         """
-        if not self._uses_landmarks():
-            return None
-        found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
-        if found is None or isinstance(on_points, PnpFailure):
+        if isinstance(on_points, PnpFailure) or not self._has_say(on_points, reference):
             return found
-        if not self._at_odds(found, on_points, reference, scale):
-            return found
+        apart = self._apart(found, on_points, reference, scale)
         by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
-        others = self._landmarks.others_near(by_points, intrinsics)
-        if others is not None and not self._at_odds(others, on_points, reference, scale):
-            return others
-        self._contradict(found.world_from_camera, by_points)
-        return found
+        points_covariance = in_world(reference.world_from_camera, on_points.covariance, scale)
+        pose, covariance = fused(found.world_from_camera, found.covariance, by_points, points_covariance)
+        if apart > AT_ODDS:
+            self._contradict(pose, found.world_from_camera)
+        covariance = covariance * max(1.0, apart / len(covariance))
+        return dataclasses.replace(found, world_from_camera=pose, covariance=covariance)
 
-    def _contradict(self, by_landmarks: PoseArray, by_points: PoseArray) -> None:
-        """One of the two is wrong, nobody knows which: from now on the landmarks' poses are doubted by that much."""
-        apart = difference(by_landmarks, by_points)
-        if np.linalg.norm(apart[:3]) > np.linalg.norm(self._contradiction[:3]):
-            self._contradiction = apart
-
-    def _surer_than_points(
+    def _surer(
         self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
     ) -> bool:
-        """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats.
-
-        A pointmap that contradicts them knows less of its errors than it says.
-        """
-        if isinstance(on_points, PnpFailure) or not self._trusted(on_points) or reference.guessed:
-            return True
-        if self._at_odds(found, on_points, reference, scale):
+        """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats."""
+        if isinstance(on_points, PnpFailure) or not self._has_say(on_points, reference):
             return True
         return bool(np.trace(found.covariance[:3, :3]) < scale**2 * on_points.position_variance)
 
-    def _at_odds(
-        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
-    ) -> bool:
-        """Whether landmarks and pointmap place the camera where both cannot be right."""
-        if isinstance(on_points, PnpFailure) or not self._trusted(on_points) or reference.guessed:
-            return False
+    def _contradict(self, placed: PoseArray, by_landmarks: PoseArray) -> None:
+        """Somebody is wrong, nobody knows who: from now on the landmarks' poses are doubted by that much."""
+        apart = difference(placed, by_landmarks)
+        if np.linalg.norm(apart[:3]) > np.linalg.norm(self._contradiction[:3]):
+            self._contradiction = apart
+
+    def _has_say(self, on_points: RelativePose, reference: FrameMemory) -> bool:
+        """Whether the pointmap's pose against the reference tells where the camera is in the world."""
+        return self._trusted(on_points) and not reference.guessed
+
+    def _apart(self, found: LandmarkPose, on_points: RelativePose, reference: FrameMemory, scale: float) -> float:
+        """Squared distance of the landmarks' and the pointmap's pose in their own measure; 6 if both are honest."""
         by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
         covariance = found.covariance + in_world(reference.world_from_camera, on_points.covariance, scale)
-        return squared_distance(found.world_from_camera, by_points, covariance) > AT_ODDS
+        return squared_distance(found.world_from_camera, by_points, covariance)
 
     def _borne_out(self, relative: RelativePose, mask: MaskArray) -> bool:
         """Whether a pose that no landmark backs is that of enough of the image: noise, too, has pixels that agree."""
@@ -436,7 +445,7 @@ class SceneEstimator:
         """Newest camera in the reference camera, in the unit of ``pair.in_reference`` (``scale`` metres).
 
         Image features of the reference frame first, of the frame before where too few of those are left, and the
-        pointmap's own pose ``on_points`` where features fail or, agreeing with it, place the camera worse.
+        pointmap's own pose ``on_points`` where features fail or place the camera worse.
         """
         if self.config.scene.pose_source == "pointmap":
             return on_points
@@ -448,8 +457,6 @@ class SceneEstimator:
             on_features = from_before if self._plentiful(from_before) else on_features
         found = [pose for pose in (on_points, on_features) if isinstance(pose, RelativePose)]
         trusted = [pose for pose in found if self._trusted(pose)]
-        if len(trusted) > 1 and differ(*trusted):  # one of them knows less of its errors than it says
-            return min(trusted, key=lambda pose: pose.misfit)
         return min(trusted or found, key=lambda pose: pose.position_variance, default=on_points)
 
     def _plentiful(self, pose: RelativePose | PnpFailure) -> bool:
@@ -698,6 +705,16 @@ def unseen_motion(seconds: float) -> PoseArray:
     return np.diag([(UNSEEN_SPEED_M_S * seconds) ** 2] * 3 + [(UNSEEN_TURN_RAD_S * seconds) ** 2] * 3)
 
 
+def against(reference: FrameMemory, placed: LandmarkPose, on_points: RelativePose, scale: float) -> RelativePose:
+    """A pose in the world as one against the reference, in units of ``scale`` metres; fit as that ``on_points``."""
+    from_world = invert(reference.world_from_camera)
+    return dataclasses.replace(
+        on_points,
+        reference_from_newest=in_metres(from_world @ placed.world_from_camera, 1.0 / scale),
+        covariance=in_world(from_world, placed.covariance, 1.0 / scale),
+    )
+
+
 def in_world(world_from_reference: PoseArray, covariance: PoseArray, scale: float) -> PoseArray:
     """(6, 6) covariance in the reference's axes and unit -> world axes and metres."""
     turn = np.kron(np.eye(2), world_from_reference[:3, :3])
@@ -727,10 +744,19 @@ def squared_distance(world_from_a: PoseArray, world_from_b: PoseArray, covarianc
     return float(apart @ np.linalg.solve(covariance + FIRST_COVARIANCE, apart))
 
 
-def differ(one: RelativePose, other: RelativePose) -> bool:
-    """Whether two poses against one reference are so far apart that one of them is wrong."""
-    covariance = one.covariance + other.covariance
-    return squared_distance(one.reference_from_newest, other.reference_from_newest, covariance) > AT_ODDS
+def fused(
+    world_from_a: PoseArray, covariance_a: PoseArray, world_from_b: PoseArray, covariance_b: PoseArray
+) -> tuple[PoseArray, PoseArray]:
+    """Two poses (4, 4) of one camera, each weighed by its covariance (6, 6, world axes) -> pose and covariance.
+
+    ``K = A (A + B)^-1``: from a, K of the way to b; ``(I - K) A``.
+    """
+    smallest = 1e-6 * FIRST_COVARIANCE  # so that the sum of two that are sure can be inverted
+    gain = covariance_a @ np.linalg.inv(covariance_a + covariance_b + smallest)
+    step = gain @ difference(world_from_b, world_from_a)
+    pose = pose_from(rotation_exp(step[3:]) @ world_from_a[:3, :3], world_from_a[:3, 3] + step[:3])
+    covariance = covariance_a - gain @ covariance_a
+    return pose, 0.5 * (covariance + covariance.T) + smallest
 
 
 def nearest_positive(covariance: PoseArray) -> PoseArray:

@@ -11,7 +11,7 @@ from pomato_ros.structures import PoseArray
 MAX_FEATURES = 400
 MIN_DISTANCE_PX = 3.0
 CORNER_QUALITY = 0.002
-PATCH_PX = 11  # of the pyramidal Lucas-Kanade tracker
+PATCH_PX = 7  # of the pyramidal Lucas-Kanade tracker; in a larger one two surfaces meet more often
 PYRAMID_LEVELS = 3
 SOFTENING_PX = 0.8
 MIN_EPIPOLAR = 20  # matches below which an essential matrix tells nothing
@@ -52,15 +52,19 @@ def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def follow_features(
-    before: NDArray[np.uint8], newest: NDArray[np.uint8], pixels: NDArray[np.floating], expected: NDArray[np.floating]
+    before: NDArray[np.uint8],
+    newest: NDArray[np.uint8],
+    pixels: NDArray[np.floating],
+    expected: NDArray[np.floating],
+    patch_px: int = PATCH_PX,
 ) -> tuple[PoseArray, NDArray[np.bool_]]:
     """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,) and come back.
 
-    ``expected`` (n, 2): where to start looking.
+    ``expected`` (n, 2): where to start looking; ``patch_px``: side of the patch that is compared.
     """
     start = pixels.astype(np.float32)
-    there, found_there = _track(before, newest, start, expected.astype(np.float32))
-    back, found_back = _track(newest, before, there, start)
+    there, found_there = _track(before, newest, start, expected.astype(np.float32), patch_px)
+    back, found_back = _track(newest, before, there, start, patch_px)
     height, width = newest.shape
     inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
     good = found_there & found_back & inside & (np.linalg.norm(back - start, axis=-1) < ROUND_TRIP_PX)
@@ -120,7 +124,11 @@ def _starting_points(
 
 
 def _track(
-    source: NDArray[np.uint8], target: NDArray[np.uint8], points: NDArray[np.float32], expected: NDArray[np.float32]
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    patch_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
     places, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -128,7 +136,7 @@ def _track(
         target,
         points.reshape(-1, 1, 2),
         expected.reshape(-1, 1, 2).copy(),
-        winSize=(PATCH_PX, PATCH_PX),
+        winSize=(patch_px, patch_px),
         maxLevel=PYRAMID_LEVELS,
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,

@@ -15,24 +15,29 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale,
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.pnp import PnpFailure, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
-from pomato_ros.scene.features import follow_features, new_features, softened
+from pomato_ros.scene.features import PATCH_PX, follow_features, new_features, softened
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
 MIN_LANDMARKS = 25  # fewer that agree decide nothing
-LEAST_OTHERS = 0.15  # share of them that a second opinion needs
 MIN_AGREEING = 0.5  # share of the landmarks that are followed
 RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
 RANSAC_DRAWS = 100
-PIXEL_STD = 0.25  # of a followed feature
+FIRST_PX = 11  # side of the patch that is compared from one image to the next; from the anchor's, features.PATCH_PX
+PIXEL_STD = 0.25  # px, of a feature that is followed well
+POOR_STD = 1.0  # px, along an edge of the texture, where nothing tells a feature's place, and
+JUMP_STD = 1.0  # px, in all directions where depth jumps nearby: what is seen there moves with the nearer surface
+GREY_STD = 3.0  # grey levels by which an image differs from itself seen from elsewhere
+JUMP = 0.2  # share of the depth,
+JUMP_PX = 7  # within a square of this side
 LOG_DEPTH_STD = 0.03  # of a network's depth
 REPEATED_LOOKS = 8.0  # errors last for about so many frames: a look counts as this part of one
 GATE = 3.0  # standard deviations beyond which a landmark is not believed
 MISSES = 2  # looks in a row at which a landmark may disagree
 SOLVER_STEPS = 8
 PLACE_SHARE = 0.015  # of the way, by which a path on landmarks goes astray, one standard deviation
-NEW_EVERY = 4  # frames after which gaps are filled with new landmarks
-FEW_LANDMARKS = 80  # or at once with fewer left than these
+NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
+FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
 BLUR_PX = 5  # median over so many pixels of the depth a landmark is begun with
@@ -59,6 +64,7 @@ class _Rows:
     rays_world: PoseArray  # (n, 3), with length 1 along the anchor's optical axis
     log_depth: PoseArray  # (n,) along that axis, metres
     variance: PoseArray  # (n,) of the log depth
+    noise: PoseArray  # (n, 2, 2) covariance of where it is seen, px^2
     pixels: PoseArray  # (n, 2) where it was seen last
     misses: NDArray[np.int64]  # (n,) looks in a row at which it disagreed or was not found
 
@@ -95,11 +101,11 @@ class Landmarks:
     def reset(self) -> None:
         """Forget all of them."""
         none, pixels, vectors = np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 3))
-        self._rows = _Rows(none, pixels, vectors, vectors, np.zeros(0), np.zeros(0), pixels, none)
+        none_each = np.zeros(0)
+        self._rows = _Rows(none, pixels, vectors, vectors, none_each, none_each, np.zeros((0, 2, 2)), pixels, none)
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._newest: NDArray[np.uint8] | None = None
         self._found: MaskArray | None = None
-        self._usable: MaskArray | None = None
         self._steps = 0
 
     def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
@@ -132,30 +138,24 @@ class Landmarks:
             return None
         if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
             return None
-        self._found, self._usable = found, usable
+        self._found = found
         self._rows.pixels = np.where(found[:, None], places, self._rows.pixels)
         spread = rows.spread(intrinsics.fx_px)
         return solve_on_landmarks(
-            solution.reference_from_camera, places[usable], rows.places_world(), spread, rows.steps(), intrinsics
+            solution.reference_from_camera,
+            places[usable],
+            rows.noise,
+            rows.places_world(),
+            spread,
+            rows.steps(),
+            intrinsics,
         )
-
-    def others_near(self, world_from_camera: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
-        """Another pose of the image that was located last, near a given one, which enough other landmarks agree on.
-
-        Where most of the image moves, most landmarks move together, and those at rest are the few.
-        """
-        if self._found is None or self._usable is None:
-            return None
-        rows = self._rows.pick(self._usable)
-        spread, steps = rows.spread(intrinsics.fx_px), rows.steps()
-        found = solve_on_landmarks(world_from_camera, rows.pixels, rows.places_world(), spread, steps, intrinsics)
-        return found if found is not None and found.inlier_ratio >= LEAST_OTHERS else None
 
     def _follow(self, newest: NDArray[np.uint8]) -> tuple[PoseArray, MaskArray]:
         """Places (n, 2) and which were found (n,): from the last image first, then precisely from each anchor's."""
         rows = self._rows
         assert self._newest is not None  # noqa: S101
-        expected, near = follow_features(self._newest, newest, rows.pixels, rows.pixels)
+        expected, near = follow_features(self._newest, newest, rows.pixels, rows.pixels, FIRST_PX)
         expected = np.where(near[:, None], expected, rows.pixels)
         places, found = expected.copy(), np.zeros(len(near), bool)
         for anchor in np.unique(rows.anchors).tolist():
@@ -223,23 +223,22 @@ class Landmarks:
         places = rows.places_world()
         in_camera = transform(invert(world_from_camera), places)
         residual = project(in_camera, intrinsics.matrix()) - rows.pixels
-        spread = rows.spread(intrinsics.fx_px)
+        by_point = pixels_by_point(places, world_from_camera, intrinsics)
+        in_pixels = by_point @ rows.spread(intrinsics.fx_px) @ np.swapaxes(by_point, -1, -2) + rows.noise
         with np.errstate(invalid="ignore"):
-            near = (residual**2).sum(-1) < GATE**2 * pixel_spread(places, spread, world_from_camera, intrinsics)
+            near = np.einsum("ni,nij,nj->n", residual, np.linalg.inv(in_pixels), residual) < GATE**2
         agrees = found & ~moving & near
         rows.misses = np.where(agrees, 0, rows.misses + 1)
-        by_depth = np.einsum(
-            "nij,nj->ni", pixels_by_point(places, world_from_camera, intrinsics), places - rows.origins_world
-        )
-        noise = PIXEL_STD**2 * REPEATED_LOOKS
-        rays = (by_depth**2).sum(-1) / noise
+        by_depth = np.einsum("nij,nj->ni", by_point, places - rows.origins_world)
+        weight = np.linalg.inv(rows.noise) / REPEATED_LOOKS
+        rays = np.einsum("ni,nij,nj->n", by_depth, weight, by_depth)
         told = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
         usable = np.isfinite(told) & (told > 0) & (in_camera[:, 2] > 0)
         miss = np.log(np.where(usable, told, 1.0) / np.where(usable, in_camera[:, 2], 1.0))
         usable &= np.abs(miss) < GATE * np.sqrt(LOG_DEPTH_STD**2 + rows.variance)
         network = usable / (LOG_DEPTH_STD**2 * REPEATED_LOOKS)
         together = 1.0 / rows.variance + rays + network
-        change = (network * miss - (by_depth * residual).sum(-1) / noise) / together
+        change = (network * miss - np.einsum("ni,nij,nj->n", by_depth, weight, residual)) / together
         rows.log_depth = np.where(agrees, rows.log_depth + change, rows.log_depth)
         rows.variance = np.where(agrees, 1.0 / together, rows.variance)
         self._rows = rows.pick((rows.misses < MISSES) & ~moving)
@@ -264,18 +263,45 @@ class Landmarks:
             rays_world=unproject(pixels, np.ones(count), intrinsics.matrix()) @ world_from_camera[:3, :3].T,
             log_depth=np.log(depth),
             variance=np.full(count, LOG_DEPTH_STD**2),
+            noise=place_noise(self._newest, depth_m, pixels),
             pixels=pixels.copy(),
             misses=np.zeros(count, np.int64),
         )
         self._rows = self._rows.join(fresh)
 
 
-def pixel_spread(
-    places_world: PoseArray, spread: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics
-) -> PoseArray:
-    """(n,) variance in px^2, of the worse direction, of where points of covariance ``spread`` (n, 3, 3) are seen."""
-    jacobian = pixels_by_point(places_world, world_from_camera, intrinsics)
-    return PIXEL_STD**2 + np.trace(jacobian @ spread @ np.swapaxes(jacobian, -1, -2), axis1=-2, axis2=-1)
+def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, pixels: PoseArray) -> PoseArray:
+    """(n, 2, 2) covariance in px^2 of where features will be found that are begun at ``pixels`` (n, 2).
+
+    Lucas and Kanade's normal equations ``G = sum g g^T``, of the gradients in a patch, tell the place to within
+    ``GREY_STD^2 G^-1``: well across the edges of a texture, badly along them.
+
+    Args:
+        grey: (h, w) the image that they are begun in.
+        depth_m: (h, w) of that image.
+        pixels: (n, 2).
+    """
+    image = grey.astype(np.float32)
+    along_x, along_y = cv2.Scharr(image, cv2.CV_32F, 1, 0) / 32.0, cv2.Scharr(image, cv2.CV_32F, 0, 1) / 32.0
+    sums = [
+        cv2.boxFilter(one * other, cv2.CV_32F, (PATCH_PX, PATCH_PX), normalize=False)
+        for one, other in ((along_x, along_x), (along_x, along_y), (along_y, along_y))
+    ]
+    x, y = np.rint(pixels).astype(int).T
+    xx, xy, yy = (part[y, x].astype(np.float64) for part in sums)
+    values, vectors = np.linalg.eigh(np.stack((np.stack((xx, xy), -1), np.stack((xy, yy), -1)), -2))
+    variance = np.clip(GREY_STD**2 / np.maximum(values, 1e-9), PIXEL_STD**2, POOR_STD**2)
+    noise = (vectors * variance[:, None, :]) @ np.swapaxes(vectors, -1, -2)
+    return noise + JUMP_STD**2 * jumps(depth_m)[y, x][:, None, None] * np.eye(2)
+
+
+def jumps(depth_m: FloatArray) -> MaskArray:
+    """(h, w) pixels near which a depth map (h, w) jumps."""
+    square = np.ones((JUMP_PX, JUMP_PX), np.uint8)
+    depth = np.ascontiguousarray(depth_m, np.float32)
+    nearest: FloatArray = cv2.erode(depth, square)
+    farthest: FloatArray = cv2.dilate(depth, square)
+    return farthest > (1.0 + JUMP) * nearest
 
 
 def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -296,6 +322,7 @@ def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intri
 def solve_on_landmarks(
     world_from_camera: PoseArray,
     pixels: PoseArray,
+    noise: PoseArray,
     places_world: PoseArray,
     spread: PoseArray,
     along: PoseArray,
@@ -306,6 +333,7 @@ def solve_on_landmarks(
     Args:
         world_from_camera: (4, 4) where to start.
         pixels: (n, 2).
+        noise: (n, 2, 2) covariance of the pixels.
         places_world: (n, 3).
         spread: (n, 3, 3) covariance of the places.
         along: (n, 3) the part of it that depth has, one standard deviation along the anchor's ray.
@@ -315,7 +343,7 @@ def solve_on_landmarks(
     for _ in range(SOLVER_STEPS):
         residual = project(transform(invert(pose), places_world), intrinsics.matrix()) - pixels
         by_point = pixels_by_point(places_world, pose, intrinsics)
-        in_pixels = by_point @ spread @ np.swapaxes(by_point, -1, -2) + PIXEL_STD**2 * np.eye(2)
+        in_pixels = by_point @ spread @ np.swapaxes(by_point, -1, -2) + noise
         weight = np.linalg.inv(in_pixels)
         squared = np.einsum("ni,nij,nj->n", residual, weight, residual)
         if not np.isfinite(squared).all():
@@ -338,7 +366,7 @@ def solve_on_landmarks(
     count = int(agree.sum())
     if count < MIN_LANDMARKS:
         return None
-    excess = max(1.0, float(np.median(squared)) / 1.386)  # the median of two squared normals
+    excess = max(1.0, 0.5 * float(squared[agree].mean()))
     residual_px = float(np.sqrt((residual[agree] ** 2).sum(axis=-1).mean()))
     return LandmarkPose(pose, covariance * excess, float(agree.mean()), count, residual_px)
 

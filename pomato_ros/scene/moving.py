@@ -17,9 +17,9 @@ from pomato_ros.structures import FloatArray, MaskArray
 
 BLUR_PX = 5  # medians of neighbours
 CONFIDENCE_PX = 9  # mean of confidences
-SMOOTHED_FLOOR = 0.375  # of the floor is left where errors of single pixels are gone
+SMOOTHED_FLOOR = 0.3  # of the floor is left where errors of single pixels are gone
 UNMOVED_FLOOR = 0.03  # floors; a pixel whose own point went less than this is at rest whatever its neighbours do
-HIGHEST_FLOOR = 0.375  # floors; the image's own quartile may ask for no more
+HIGHEST_FLOOR = 0.3  # floors; the image's own quartile may ask for no more
 DOUBT = (0.5, 3.0)  # within which confidence changes the floor
 REST = -0.8  # what a pixel without motion counts for, and
 MOTION = 2.0  # the most that one with motion does, in floors

@@ -38,11 +38,6 @@ class RelativePose:
     threshold_px: float  # largest reprojection error of an inlier
 
     @property
-    def misfit(self) -> float:
-        """How badly the inliers fit, as a share of what an inlier may err: comparable between ways of solving."""
-        return self.residual_px / self.threshold_px
-
-    @property
     def position_variance(self) -> float:
         """Squared standard deviation of the position, in the pointmaps' unit."""
         return float(np.trace(self.covariance[:3, :3]))

@@ -18,6 +18,7 @@ from pomato_ros.geometry.rigid import invert, transform
 from pomato_ros.scene.features import follow_features, softened
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
+PATCH_PX = 11  # that is compared with the reference frame's: tracks need not lie on corners
 OCCLUSION_SHARE = 0.1  # a track this share of its depth behind the surface at its pixel is hidden
 VELOCITY_SMOOTHING = 0.5  # weight of the newest difference
 LOOKS_KEPT = 30.0  # a resting track's place is a mean over about so many looks
@@ -215,9 +216,9 @@ class Tracker:
             before = alive.image_pixels[followed]
             known = np.isfinite(before[:, 0])
             if known.any() and self._last_image is not None:
-                near, good = follow_features(self._last_image, image, before[known], before[known])
+                near, good = follow_features(self._last_image, image, before[known], before[known], PATCH_PX)
                 begin[known] = np.where(good[:, None], near, begin[known])
-            places[followed], found[followed] = follow_features(self._reference_image, image, start, begin)
+            places[followed], found[followed] = follow_features(self._reference_image, image, start, begin, PATCH_PX)
         expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
         surface_m = self._on_surface(places, observation)[:, 2]
         away_px = np.linalg.norm(places - project(expected, observation.intrinsics.matrix()), axis=-1)

@@ -11,12 +11,13 @@ import torch
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
-from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle
+from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation_exp
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.scene.estimator import (
     SceneEstimator,
     carried,
+    fused,
     grow,
     in_metres,
     in_world,
@@ -486,6 +487,37 @@ def test_an_error_of_rotation_becomes_one_of_position_on_the_way() -> None:
     moved = np.concatenate((errors[:, :3] + np.cross(errors[:, 3:], way), errors[:, 3:]), axis=-1)
     found = carried(factor @ factor.T, way)
     np.testing.assert_allclose(found, np.cov(moved.T), atol=0.05 * np.abs(found).max())
+
+
+def test_two_poses_together_are_what_their_covariances_make_of_them() -> None:
+    """Means of many draws: nearer to the truth than either, by as much as the covariance of both says."""
+    draws = np.random.default_rng(5)
+    truth = pose_exp([0.4, -0.2, 0.3, 0.1, 0.2, -0.1])
+    factors = [draws.normal(size=(6, 6)) * size for size in (0.01, 0.004)]
+    factors = [factor + size * np.eye(6) for factor, size in zip(factors, (0.03, 0.02), strict=True)]
+    covariances = [factor @ factor.T for factor in factors]
+    distances = []
+    for _ in range(300):
+        given = []
+        for factor in factors:
+            error = factor @ draws.normal(size=6)
+            pose = truth.copy()
+            pose[:3, :3] = rotation_exp(error[3:]) @ truth[:3, :3]
+            pose[:3, 3] += error[:3]
+            given.append(pose)
+        pose, covariance = fused(given[0], covariances[0], given[1], covariances[1])
+        distances.append(squared_distance(pose, truth, covariance))
+        expected = np.linalg.inv(sum(np.linalg.inv(item) for item in covariances))
+        np.testing.assert_allclose(covariance, expected, atol=0.02 * np.abs(expected).max())
+    assert np.mean(distances) == pytest.approx(6.0, rel=0.2)
+
+
+def test_with_one_that_is_sure_the_other_counts_for_nothing() -> None:
+    one, other = pose_exp([0.4, -0.2, 0.3, 0.1, 0.2, -0.1]), pose_exp([0.5, 0.2, 0.1, 0.0, 0.3, -0.2])
+    doubtful, sure = 1e-3 * np.eye(6), np.zeros((6, 6))
+    np.testing.assert_allclose(fused(one, doubtful, other, sure)[0], other, atol=1e-6)
+    np.testing.assert_allclose(fused(one, sure, other, doubtful)[0], one, atol=1e-6)
+    assert np.linalg.eigvalsh(fused(one, sure, other, sure)[1]).min() > 0
 
 
 def test_the_distance_of_poses_is_six_on_average_where_they_differ_as_told() -> None:

@@ -1,0 +1,46 @@
+"""How far the network's own poses are to be believed: learned from how they agree with image features.
+
+A network tells its errors badly: a good one is about as right as its residuals say, a weak one is wrong by a hundred
+times that with the same residuals. Features, whose errors are known, tell the two apart within a few frames.
+"""
+
+from collections import deque
+
+import numpy as np
+
+MEMORY = 30  # comparisons whose median counts
+BEGUN_WITH, DOUBTED_BY = 1, 300.0  # comparisons that are made up at the start, as with a weak network
+USUAL = 5.35  # median of a squared distance over six degrees of freedom
+WEAK = 40.0  # above this it is the network that errs; bundled nano: above 100
+BELIEVED = 4.0  # below it, what is beyond this is put down to features, many of which may move together
+
+
+class PoseTrust:
+    """By how much the variances that pointmaps give for their poses are too small."""
+
+    def __init__(self) -> None:
+        """Nothing compared yet: weak."""
+        self._ratios: deque[float] = deque([DOUBTED_BY] * BEGUN_WITH, maxlen=MEMORY)
+
+    def compare(self, squared_distance: float) -> None:
+        """Take in one more comparison: Mahalanobis' squared distance of the pointmap's pose from that of features."""
+        if np.isfinite(squared_distance):
+            self._ratios.append(squared_distance / USUAL)
+
+    @property
+    def variance_factor(self) -> float:
+        """At least 1."""
+        return self._usual if self._is_weak else float(np.clip(self._usual, 1.0, BELIEVED))
+
+    @property
+    def features_variance_factor(self) -> float:
+        """By how much the variances of poses on features are too small, where it is not the network that errs."""
+        return 1.0 if self._is_weak else max(1.0, self._usual)
+
+    @property
+    def _usual(self) -> float:
+        return float(np.median(self._ratios))
+
+    @property
+    def _is_weak(self) -> bool:
+        return self._usual > WEAK

@@ -1,0 +1,58 @@
+"""Whether a network is believed, from how it agreed with features."""
+
+import numpy as np
+import pytest
+
+from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, MEMORY, USUAL, WEAK, PoseTrust
+
+
+def trust_after(distances: list[float]) -> PoseTrust:
+    trust = PoseTrust()
+    for distance in distances:
+        trust.compare(distance)
+    return trust
+
+
+def after(distances: list[float]) -> float:
+    return trust_after(distances).variance_factor
+
+
+def test_nobody_is_believed_before_something_was_compared() -> None:
+    assert after([]) > WEAK
+
+
+def test_a_network_that_is_as_right_as_it_says_is_believed_to_the_letter() -> None:
+    draws = np.random.default_rng(0).chisquare(6, 3 * MEMORY)
+    assert after(draws.tolist()) == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.parametrize("factor", [100.0, 1000.0])
+def test_of_a_weak_network_it_is_learned_how_weak_it_is(factor: float) -> None:
+    draws = factor * np.random.default_rng(1).chisquare(6, 3 * MEMORY)
+    assert after(draws.tolist()) == pytest.approx(factor, rel=0.4)
+
+
+def test_a_good_network_is_believed_soon_and_still_when_features_go_astray_for_a_while() -> None:
+    good = [USUAL] * (BEGUN_WITH + 1)
+    assert after(good) <= BELIEVED
+    assert after([USUAL] * MEMORY + [1e4] * (MEMORY // 2 - 1)) == pytest.approx(1.0)
+    assert after([USUAL] * MEMORY + [1e4] * (MEMORY // 2 + 1)) > WEAK
+
+
+def test_features_that_are_always_a_little_off_do_not_discredit_the_network() -> None:
+    trust = trust_after([20.0 * USUAL] * MEMORY)
+    assert trust.variance_factor == BELIEVED
+    assert trust.features_variance_factor == pytest.approx(20.0)  # but the features
+
+
+def test_features_are_as_right_as_they_say_beside_a_weak_network_and_a_good_one() -> None:
+    for factor in (1.0, 100.0):
+        assert trust_after([factor * USUAL] * MEMORY).features_variance_factor == pytest.approx(1.0)
+
+
+def test_what_is_no_number_says_nothing() -> None:
+    assert after([float("nan"), float("inf")]) == after([])
+
+
+def test_the_oldest_comparisons_are_forgotten() -> None:
+    assert after([1e4] * MEMORY + [USUAL] * MEMORY) == pytest.approx(1.0)
