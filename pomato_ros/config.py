@@ -291,8 +291,8 @@ class SceneOptions:
     mask_dilate_px: int = option(0, "grow the moving mask by this much", unit="px", minimum=0, maximum=64, dynamic=True)
     pose_source: str = option(
         "best",
-        "what the pose is solved on: the pointmap alone, or also landmarks and image features on the network's depth, "
-        "whichever is surer (best)",
+        "what the pose is solved on: the pointmap alone, or it together with landmarks and image features on the "
+        "network's depth (best)",
         choices=("best", "pointmap"),
     )
     max_tracks: int = option(400, "most 3-D tracks alive at once", minimum=0, maximum=100000)

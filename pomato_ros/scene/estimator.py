@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ from pomato_ros.structures import (
 )
 
 LOGGER = logging.getLogger(__name__)
+AnyPose = TypeVar("AnyPose", LandmarkPose, RelativePose)
 
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
@@ -296,7 +298,7 @@ class SceneEstimator:
         if pair.reference_stamp_ns == pair.newest_stamp_ns:
             pose, covariance = reference.world_from_camera, reference.covariance
             return Placement(
-                self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0, 1.0), scale
+                self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0), scale
             )
         maps = pair.in_reference
         on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
@@ -306,8 +308,7 @@ class SceneEstimator:
             if isinstance(on_points, RelativePose):
                 on_points = self._believed(on_points, found, reference, scale)
             if found is not None:
-                factor = self._trust.features_variance_factor
-                found = dataclasses.replace(found, covariance=factor * found.covariance)
+                found = doubted(found, self._trust.features_variance_factor)
         together = None
         if found is not None:
             together = self._together(found, on_points, reference, scale)
@@ -343,7 +344,7 @@ class SceneEstimator:
         """The pointmap's pose with the covariance that it deserves, as comparisons with landmarks so far have it."""
         if found is not None and self._has_say(on_points, reference):
             self._trust.compare(self._apart(found, on_points, reference, scale))
-        return dataclasses.replace(on_points, covariance=on_points.covariance * self._trust.variance_factor)
+        return doubted(on_points, self._trust.variance_factor)
 
     def _together(
         self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
@@ -352,8 +353,8 @@ class SceneEstimator:
 
         Landmarks hold the pose over many frames, but stray where they are few or many of them move; the pointmap is of
         one moment, so that movers do not spoil it, but errs anew in each window. Where they contradict each other the
-        answer lies between them, as doubtful as they are far apart, and what goes on from it is doubted by how far it
-        is from the landmarks.
+        answer lies between them, the more doubtful the farther they are apart, and what goes on from it is doubted by
+        how far it is from the landmarks.
         """
         if isinstance(on_points, PnpFailure) or not self._has_say(on_points, reference):
             return found
@@ -416,7 +417,6 @@ class SceneEstimator:
             found.inlier_ratio,
             found.inliers,
             found.residual_px,
-            found.residual_px,
         )
         return Placement(self._state(), found.world_from_camera, covariance, relative, scale, on_landmarks=True)
 
@@ -455,6 +455,8 @@ class SceneEstimator:
         if not self._plentiful(on_features):
             from_before = self._pose_from_previous(window, pair, mask, intrinsics, scale)
             on_features = from_before if self._plentiful(from_before) else on_features
+        if isinstance(on_features, RelativePose):
+            on_features = doubted(on_features, self._trust.features_variance_factor)
         found = [pose for pose in (on_points, on_features) if isinstance(pose, RelativePose)]
         trusted = [pose for pose in found if self._trusted(pose)]
         return min(trusted or found, key=lambda pose: pose.position_variance, default=on_points)
@@ -520,6 +522,8 @@ class SceneEstimator:
             depth_units = depth_in_newest(maps.points_2.numpy(), relative.reference_from_newest)
             scale = metres_per_unit(depth_units, known.depth_m, known.static)
             if scale is not None:
+                if self._uses_landmarks():
+                    relative = doubted(relative, self._trust.variance_factor)
                 return place_reference(known, relative, scale, prediction.to_key.points_1[number, ..., 2].numpy())
         return None
 
@@ -703,6 +707,11 @@ def typical_depth(depth: FloatArray) -> float:
 def unseen_motion(seconds: float) -> PoseArray:
     """(6, 6) covariance of what a camera may have done in a time, which counts forwards and backwards alike."""
     return np.diag([(UNSEEN_SPEED_M_S * seconds) ** 2] * 3 + [(UNSEEN_TURN_RAD_S * seconds) ** 2] * 3)
+
+
+def doubted(pose: AnyPose, factor: float) -> AnyPose:
+    """The same pose with variances that are ``factor`` times as large."""
+    return dataclasses.replace(pose, covariance=factor * pose.covariance)
 
 
 def against(reference: FrameMemory, placed: LandmarkPose, on_points: RelativePose, scale: float) -> RelativePose:

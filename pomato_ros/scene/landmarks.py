@@ -41,6 +41,7 @@ FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
 BLUR_PX = 5  # median over so many pixels of the depth a landmark is begun with
+LEAST_AHEAD_M = 1e-3  # nearer, and behind, derivatives are those of here: else covariances in pixels become singular
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +297,9 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, pixels: PoseArray)
 
 
 def jumps(depth_m: FloatArray) -> MaskArray:
-    """(h, w) pixels near which a depth map (h, w) jumps."""
+    """(h, w) pixels near which a depth map (h, w) jumps or holds no depth."""
     square = np.ones((JUMP_PX, JUMP_PX), np.uint8)
-    depth = np.ascontiguousarray(depth_m, np.float32)
+    depth = np.where(np.isfinite(depth_m), depth_m, 0.0).astype(np.float32)
     nearest: FloatArray = cv2.erode(depth, square)
     farthest: FloatArray = cv2.dilate(depth, square)
     return farthest > (1.0 + JUMP) * nearest
@@ -307,7 +308,7 @@ def jumps(depth_m: FloatArray) -> MaskArray:
 def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
     """(n, 2, 3) how pixels change with the points (n, 3) in the world."""
     x, y, z = np.moveaxis(transform(invert(world_from_camera), places_world), -1, 0)
-    z = np.maximum(z, 1e-6)
+    z = np.maximum(z, LEAST_AHEAD_M)
     zero = np.zeros_like(z)
     by_camera = np.stack(
         (

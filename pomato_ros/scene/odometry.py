@@ -35,7 +35,6 @@ class RelativePose:
     inlier_ratio: float
     inliers: int
     residual_px: float  # root mean square reprojection error of the inliers
-    threshold_px: float  # largest reprojection error of an inlier
 
     @property
     def position_variance(self) -> float:
@@ -72,7 +71,7 @@ def solve_relative_pose(
     )
     if isinstance(solution, PnpFailure):
         return solution
-    return relative_pose(solution, solution.covariance * CORRELATED_PIXELS / stride**2, threshold_px)
+    return relative_pose(solution, solution.covariance * CORRELATED_PIXELS / stride**2)
 
 
 def solve_pose_on_features(
@@ -114,10 +113,10 @@ def solve_pose_on_features(
     if solution.inliers.sum() < MIN_FEATURES:
         return PnpFailure(f"expected {MIN_FEATURES} features that agree, got {int(solution.inliers.sum())}")
     shared = max(1.0, float(solution.inliers.sum()) / DEPTH_PATCHES)
-    return relative_pose(solution, solution.covariance * shared, threshold_px)
+    return relative_pose(solution, solution.covariance * shared)
 
 
-def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: float) -> RelativePose:
+def relative_pose(solution: PnpSolution, covariance: PoseArray) -> RelativePose:
     """A solved pose with the covariance it is to be trusted with."""
     return RelativePose(
         solution.reference_from_camera,
@@ -125,7 +124,6 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray, threshold_px: fl
         solution.inlier_ratio,
         int(solution.inliers.sum()),
         solution.residual_px,
-        threshold_px,
     )
 
 

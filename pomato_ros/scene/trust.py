@@ -1,7 +1,8 @@
 """How far the network's own poses are to be believed: learned from how they agree with image features.
 
-A network tells its errors badly: a good one is about as right as its residuals say, a weak one is wrong by a hundred
-times that with the same residuals. Features, whose errors are known, tell the two apart within a few frames.
+A network tells its errors badly: a good one is about as right as its residuals say, a weak one with the same residuals
+has errors ten times as large, a hundred in variance. Features, whose errors are known, tell the two apart within a few
+frames.
 """
 
 from collections import deque
@@ -11,7 +12,7 @@ import numpy as np
 MEMORY = 30  # comparisons whose median counts
 BEGUN_WITH, DOUBTED_BY = 1, 300.0  # comparisons that are made up at the start, as with a weak network
 USUAL = 5.35  # median of a squared distance over six degrees of freedom
-WEAK = 40.0  # above this it is the network that errs; bundled nano: above 100
+WEAK = 40.0  # of the variances; above this it is the network that errs; bundled nano: above 100
 BELIEVED = 4.0  # below it, what is beyond this is put down to features, many of which may move together
 
 

@@ -2,7 +2,7 @@
 
 Attention led to the right patch (:mod:`pomato_ros.training.attention`) need not tell the heads where that was. This
 loss is the error of the best linear reading of motion from tokens: the reading is solved for on one half of a batch's
-pairs and judged on the other half, so that only what tokens of different scenes say alike counts.
+pairs and judged on the other half, so that only what tokens of different pairs say alike counts.
 """
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 RIDGE = 1e-2  # share of the tokens' own mean square that is added to the normal equations
 LEAST_SEEN = 0.5  # share of a patch that the other view must see for its motion to be asked
+LEAST_FLOW = 0.05  # patches; where motion varies by less on average, errors count as shares of this
+KNOWN_PER_CHANNEL = 2  # patches that one half of the pairs must have, or reading them is fitting noise
 
 
 def patch_flow(matches: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,15 +36,15 @@ def patch_flow(matches: Tensor) -> tuple[Tensor, Tensor]:
 def flow_loss(tokens: Tensor, flow: Tensor, known: Tensor) -> Tensor:
     """Mean error of motion read from ``tokens`` (p, n, c), in shares of its mean distance from the batch's median.
 
-    1: tokens tell nothing. ``flow`` (p, n, 2) and ``known`` (p, n) as from :func:`patch_flow`. 0 where one half of the
-    pairs has no more known patches than channels.
+    About 1, or somewhat above: tokens tell nothing. ``flow`` (p, n, 2) and ``known`` (p, n) as from :func:`patch_flow`.
+    0 where one half of the pairs has too few known patches (:data:`KNOWN_PER_CHANNEL`).
     """
     with torch.autocast(tokens.device.type, enabled=False):
         tokens = tokens.float()
         halves = [
             (tokens[part][known[part]], flow[part][known[part]]) for part in (slice(0, None, 2), slice(1, None, 2))
         ]
-        if min(len(values) for values, _ in halves) <= tokens.shape[-1]:
+        if min(len(values) for values, _ in halves) < KNOWN_PER_CHANNEL * tokens.shape[-1]:
             return tokens.sum() * 0.0
         errors = [reading_error(*halves[0], *halves[1]), reading_error(*halves[1], *halves[0])]
         return torch.stack(errors).mean()
@@ -57,4 +59,4 @@ def reading_error(given: Tensor, given_flow: Tensor, asked: Tensor, asked_flow: 
     reading = torch.linalg.solve(normal + ridge, matrix.T @ (given_flow - middle))
     read = torch.nn.functional.pad(asked, (0, 1), value=1.0) @ reading
     error = (read - (asked_flow - middle)).norm(dim=-1).mean()
-    return error / (asked_flow - middle).norm(dim=-1).mean().clamp(min=1e-6)
+    return error / (asked_flow - middle).norm(dim=-1).mean().clamp(min=LEAST_FLOW)

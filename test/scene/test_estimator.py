@@ -15,7 +15,9 @@ from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.scene.estimator import (
+    FrameMemory,
     SceneEstimator,
+    against,
     carried,
     fused,
     grow,
@@ -25,6 +27,8 @@ from pomato_ros.scene.estimator import (
     typical_depth,
     unseen_motion,
 )
+from pomato_ros.scene.landmarks import LandmarkPose
+from pomato_ros.scene.odometry import RelativePose
 from pomato_ros.structures import PairPrediction, SceneEstimate, TrackingState, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
@@ -510,6 +514,20 @@ def test_two_poses_together_are_what_their_covariances_make_of_them() -> None:
         expected = np.linalg.inv(sum(np.linalg.inv(item) for item in covariances))
         np.testing.assert_allclose(covariance, expected, atol=0.02 * np.abs(expected).max())
     assert np.mean(distances) == pytest.approx(6.0, rel=0.2)
+
+
+def test_a_pose_against_the_reference_is_the_same_in_the_world_again() -> None:
+    draws = np.random.default_rng(8)
+    factor, scale = draws.normal(size=(6, 6)), 2.5
+    placed = LandmarkPose(pose_exp(draws.normal(size=6)), factor @ factor.T, 0.7, 70, 0.3)
+    depth_m = np.ones((2, 2), np.float32)
+    reference = FrameMemory(depth_m, depth_m > 0, pose_exp(draws.normal(size=6)), 1e-6 * np.eye(6))
+    relative = against(reference, placed, RelativePose(np.eye(4), np.eye(6), 0.9, 90, 0.2), scale)
+    found = reference.world_from_camera @ in_metres(relative.reference_from_newest, scale)
+    np.testing.assert_allclose(found, placed.world_from_camera, atol=1e-12)
+    covariance = in_world(reference.world_from_camera, relative.covariance, scale)
+    np.testing.assert_allclose(covariance, placed.covariance, atol=1e-12)
+    assert (relative.inlier_ratio, relative.inliers) == (0.9, 90)  # of the pointmap, which is judged by them
 
 
 def test_with_one_that_is_sure_the_other_counts_for_nothing() -> None:

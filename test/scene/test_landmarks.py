@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.geometry.camera import project
-from pomato_ros.geometry.rigid import invert, rotation_angle, rotation_log, transform
+from pomato_ros.geometry.rigid import invert, pose_from, rotation_angle, rotation_log, transform
 from pomato_ros.scene.landmarks import (
     CELLS,
     JUMP_PX,
@@ -156,6 +156,27 @@ def test_depths_that_err_alike_in_a_patch_are_told_by_the_covariance(clip: Clip)
     assert 3.0 < np.mean(distances) < 9.0  # 6 where a covariance is honest
 
 
+@pytest.mark.parametrize("factor", [1.0, 10.0, 100.0])
+def test_a_camera_that_has_passed_its_landmarks_goes_on_with_others(clip: Clip, factor: float) -> None:
+    landmarks = Landmarks()
+    learn(landmarks, clip, 0, np.eye(4), factor)
+    passed = pose_from(np.eye(3), (0.0, 0.0, 20.0 * factor))  # all of them lie behind it
+    for t in (1, 2):
+        assert landmarks.locate(clip.images[t].numpy(), everywhere(clip), clip.intrinsics) is not None
+        learn(landmarks, clip, t, passed, factor)
+    found = landmarks.locate(clip.images[2].numpy(), everywhere(clip), clip.intrinsics)
+    assert found is not None
+    np.testing.assert_allclose(found.world_from_camera, passed, atol=0.01 * factor)
+
+
+def test_points_behind_the_camera_place_nobody(clip: Clip) -> None:
+    places = np.random.default_rng(0).uniform((-40, -10, -40), (40, 10, -1), (100, 3))
+    along = 0.03 * (places + (0, 0, 90))
+    spread = along[:, :, None] * along[:, None, :] + 1e-4 * np.eye(3)
+    pixels = np.full((100, 2), 50.0)
+    assert solve_on_landmarks(np.eye(4), pixels, well(100), places, spread, along, clip.intrinsics) is None
+
+
 def test_a_longer_world_is_seen_alike(clip: Clip) -> None:
     landmarks, centre = Landmarks(), np.array([0.1, -0.2, 0.3])
     learn(landmarks, clip, 0, np.eye(4))
@@ -211,3 +232,6 @@ def test_depth_jumps_are_where_it_jumps_and_not_on_slopes() -> None:
     assert found[:, 40 - reach : 40 + reach].all()
     assert not found[:, : 40 - reach].any()
     assert not found[:, 40 + reach :].any()
+    depth[20, 10] = np.nan  # a hole is an edge of what is around it
+    around = jumps(depth)[20 - reach : 21 + reach, 10 - reach : 11 + reach]
+    assert around.all()

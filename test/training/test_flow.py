@@ -78,3 +78,9 @@ def test_too_few_patches_to_tell_ask_for_nothing() -> None:
     assert (
         flow_loss(noise[:, :1].requires_grad_(), flow[:, :1], known[:, :1] & (torch.arange(PAIRS) < 10)[:, None]) == 0
     )
+
+
+def test_views_between_which_nothing_moved_do_not_outweigh_all_others() -> None:
+    flow, known, noise = random_flow()
+    flow[1::2] = 0.0
+    assert flow_loss(noise, flow, known) < 50.0
