@@ -367,7 +367,7 @@ def solve_on_landmarks(
     count = int(agree.sum())
     if count < MIN_LANDMARKS:
         return None
-    excess = max(1.0, 0.5 * float(squared[agree].mean()))
+    excess = max(1.0, 0.5 * float(squared[agree].mean()))  # the mean of two squared normals is 2
     residual_px = float(np.sqrt((residual[agree] ** 2).sum(axis=-1).mean()))
     return LandmarkPose(pose, covariance * excess, float(agree.mean()), count, residual_px)
 
