@@ -1,4 +1,4 @@
-"""Casts rays into a scene: nearest hit over all parts, Lambert shading, highlights, hard shadows, blur, a sensor.
+"""Casts rays into a scene: nearest hit over all parts, Lambert shading, highlights, hard shadows, a shutter, a sensor.
 
 Everything happens on the device that the scene's tensors are on, see :meth:`pomato_ros.synthetic.scene.Scene.to`.
 """
@@ -6,6 +6,7 @@ Everything happens on the device that the scene's tensors are on, see :meth:`pom
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,20 +109,29 @@ def _render_chunk(scene: Scene, times: slice, supersample: int) -> tuple[Tensor,
 
 
 def _blurred(scene: Scene, times: slice, supersample: int) -> Tensor:
-    """Linear colour (t, n, 3): the mean over the poses that a frame has while the shutter is open."""
+    """Linear colour (t, n, 3): in each row the looks at a frame that it is made of, each rendered where it is used."""
     assert scene.blur is not None
-    colours = []
-    for look in range(scene.blur.world_from_camera.shape[1]):
+    camera, whole = scene.blur.world_from_camera[times], scene.intrinsics
+    height, width = whole.height_px * supersample, whole.width_px * supersample
+    colour = torch.zeros(len(camera), height, width, 3, device=camera.device)
+    for look, weights in enumerate(scene.blur.weights(whole.height_px)):
+        used = np.flatnonzero(weights)
+        if len(used) == 0:
+            continue
+        top, bottom = int(used[0]), int(used[-1]) + 1
         instant = dataclasses.replace(
             scene,
             world_from_object=scene.blur.world_from_object[:, look],
             world_from_camera=scene.blur.world_from_camera[:, look],
+            intrinsics=dataclasses.replace(whole, cy_px=whole.cy_px - top, height_px=bottom - top),
             blur=None,
         )
         view = _view(instant, times, supersample)
         hits = _cast(instant, view, supersample)
-        colours.append(_shade(instant, view, hits, times, scene.intrinsics.fx_px * supersample))
-    return torch.stack(colours).mean(0)
+        seen = _shade(instant, view, hits, times, whole.fx_px * supersample).unflatten(1, (-1, width))
+        shares = torch.from_numpy(weights[top:bottom].repeat(supersample)).float().to(camera.device)
+        colour[:, top * supersample : bottom * supersample] += shares[:, None, None] * seen
+    return colour.flatten(1, 2)
 
 
 def _view(scene: Scene, times: slice, supersample: int) -> _View:

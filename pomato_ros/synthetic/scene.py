@@ -8,7 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pomato_ros.structures import Intrinsics
@@ -60,12 +62,45 @@ class Sensor:
     jpeg_quality: int | None = None  # 1 to 100, as libjpeg counts it
 
 
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """When an image's rows are exposed, one after the other; seconds relative to the frame's stamp.
+
+    The middle of row r's exposure, of h, is at (r / (h - 1) - 1/2) * ``readout_s``.
+    """
+
+    looks_s: tuple[float, ...]  # (k,) when the poses of a Blur are looked at, rising
+    open_s: tuple[float, ...]  # instants of a row's exposure, relative to its middle; 0 alone for a sharp picture
+    readout_s: float  # from the first row to the last
+
+    def weights(self, height_px: int) -> NDArray[np.float64]:
+        """(k, height_px): the share of each look in each row, linear between the two looks next to an instant."""
+        rows = np.arange(height_px)
+        middle_s = (rows - 0.5 * (height_px - 1)) / max(height_px - 1, 1) * self.readout_s
+        instants_s = middle_s[:, None] + np.array(self.open_s)
+        alone = np.eye(len(self.looks_s))
+        return np.stack([np.interp(instants_s, self.looks_s, look).mean(axis=1) for look in alone])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Blur:
-    """Poses while the shutter is open, k for each frame; those in the middle are the frame's own."""
+    """Poses at the times a frame's picture is put together from, k for each frame; the middle ones are its own.
+
+    The picture is the mean of what is seen at these times; with a rolling shutter, what each row's own exposure has of
+    them. The truth of a frame (depth, poses, instances and all that follows from them) is that of its stamp, for every
+    row.
+    """
 
     world_from_object: Tensor  # (t, k, n_objects, 4, 4) float64
     world_from_camera: Tensor  # (t, k, 4, 4) float64
+    rolling: Rolling | None = None
+
+    def weights(self, height_px: int) -> NDArray[np.float64]:
+        """(k, height_px): the share of each look in each row of the picture."""
+        looks = self.world_from_camera.shape[1]
+        if self.rolling is None:
+            return np.full((looks, height_px), 1.0 / looks)
+        return self.rolling.weights(height_px)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +130,11 @@ class Scene:
             lamps=tuple(dataclasses.replace(lamp, positions_world=lamp.positions_world[picked]) for lamp in self.lamps),
             blur=None
             if self.blur is None
-            else Blur(self.blur.world_from_object[picked], self.blur.world_from_camera[picked]),
+            else dataclasses.replace(
+                self.blur,
+                world_from_object=self.blur.world_from_object[picked],
+                world_from_camera=self.blur.world_from_camera[picked],
+            ),
         )
 
     def to(self, device: torch.device) -> "Scene":

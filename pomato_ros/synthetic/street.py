@@ -13,7 +13,7 @@ from pomato_ros.synthetic.models import Model
 from pomato_ros.synthetic.placing import draw_walker, paused
 from pomato_ros.synthetic.poses import pose, rotation_about
 from pomato_ros.synthetic.scene import Part
-from pomato_ros.synthetic.shapes import Box, Plane
+from pomato_ros.synthetic.shapes import Box, Cone, Plane, Shape
 from pomato_ros.synthetic.stage import Placed, Stage, cut
 from pomato_ros.synthetic.texture_kinds import Dimmed, draw_texture_of
 from pomato_ros.synthetic.textures import Noise, Plain, Texture, draw_colours
@@ -25,6 +25,11 @@ DASH_M = (1.5, 0.06, 0.004)  # half extents of a lane mark
 HOUSES_A_SIDE = 7
 CAR_HALF_LENGTH_M = (1.7, 2.6)
 CAR_SPEED_M_S = (2.0, 15.0)
+CAR_AHEAD_M = (6.5, 30.0)  # of the camera when a car is at its anchor, log-uniform
+PERSON_AHEAD_M = (3.5, 14.0)
+HEADROOM_M = 2.0  # what begins higher is in nobody's way
+FOLLOWING = 0.6  # of cars in the camera's lane that go about as fast as it
+PACE = (0.8, 1.3)  # their speed, share of the camera's
 TRIES = 10  # draws of a place before something is left out
 UPRIGHT = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -142,22 +147,25 @@ def _place_traveller(
     draw: Draw, config: WorldConfig, street: Street, stage: Stage, placed: list[Placed], times_s: Tensor
 ) -> None:
     """Append a car in its lane or across, or a person on the pavement or on the road."""
+    person = draw.chance(0.4)
     for attempt in range(TRIES):
-        since = times_s - times_s[draw.integer((len(times_s) // 4, max(3 * len(times_s) // 4 - 1, 0)))]
+        frame = draw.integer((len(times_s) // 4, max(3 * len(times_s) // 4 - 1, 0)))
+        since = times_s - times_s[frame]
         since = paused(draw, since) if draw.chance(config.pause_probability) else since
-        camera_x = float(stage.world_from_camera[:, 0, 3].mean())
-        ahead = camera_x + draw.log_uniform((4.0, 28.0))
-        if draw.chance(0.4):
-            item = _person(draw, config, street, stage, since, ahead)
+        ahead = float(stage.world_from_camera[frame, 0, 3])
+        if person:
+            item = _person(draw, config, street, stage, since, ahead + draw.log_uniform(PERSON_AHEAD_M))
         else:
-            item = _car(draw, street, since, ahead)
-        if _clear(stage, item) and (attempt > TRIES // 2 or not any(_cut_flat(item, other) for other in placed)):
+            way_m = float(stage.world_from_camera[-1, 0, 3] - stage.world_from_camera[0, 0, 3])
+            camera_m_s = way_m / max(float(times_s[-1] - times_s[0]), 1e-6)
+            item = _car(draw, street, since, ahead + draw.log_uniform(CAR_AHEAD_M), camera_m_s)
+        if _clear(stage, item) and (attempt > TRIES // 2 or not any(_in_the_way(item, other) for other in placed)):
             placed.append(item)
             return
 
 
-def _car(draw: Draw, street: Street, since_s: Tensor, ahead_m: float) -> Placed:
-    """A car that goes along a lane, or across the street."""
+def _car(draw: Draw, street: Street, since_s: Tensor, ahead_m: float, camera_m_s: float) -> Placed:
+    """A car that goes along a lane, or across the street; before the camera it often keeps the camera's pace."""
     model = MODEL_KINDS["car"](draw, draw.uniform(CAR_HALF_LENGTH_M))
     speed = draw.log_uniform(CAR_SPEED_M_S)
     across, oncoming = draw.chance(0.2), draw.chance(0.5)
@@ -168,6 +176,8 @@ def _car(draw: Draw, street: Street, since_s: Tensor, ahead_m: float) -> Placed:
     else:
         yaw = math.pi if oncoming else 0.0
         start = torch.tensor([ahead_m, -lane if oncoming else lane, model.half_height_m], dtype=torch.float64)
+        if not oncoming and draw.chance(FOLLOWING):
+            speed = max(camera_m_s * draw.uniform(PACE), CAR_SPEED_M_S[0])
     turn = draw.uniform((-0.1, 0.1)) if draw.chance(0.3) else 0.0
     heading = yaw + turn * torch.tanh(since_s)
     level = torch.zeros_like(heading)
@@ -207,6 +217,42 @@ def _cut_flat(one: Placed, other: Placed) -> bool:
     """True if two objects run into each other; fronts of houses do not count, their bounding spheres bulge."""
     house = any(isinstance(item.model.shapes[0][0], Box) and item.model.radius_m > 3.5 for item in (one, other))
     return not house and cut(one, other)
+
+
+def _in_the_way(one: Placed, other: Placed) -> bool:
+    """True if two objects ever stand in the same place of the road, seen from above; fronts of houses do not count."""
+    if any(isinstance(item.model.shapes[0][0], Box) and item.model.radius_m > 3.5 for item in (one, other)):
+        return False
+    (here, radius), (there, other_radius) = _discs(one), _discs(other)
+    gap = (here[:, :, None] - there[:, None]).norm(dim=-1)
+    return bool((gap < radius + other_radius).any())
+
+
+def _discs(item: Placed) -> tuple[Tensor, float]:
+    """Centres (t, d, 2) and radius of discs on the ground that hold what of an object is less than HEADROOM_M high."""
+    centre = item.centres_world[:, None, :2]
+    body = item.model.shapes[0][0]
+    if len(item.looks) > 2 and isinstance(body, Box):  # a car; a house has at most two shapes
+        half_length = body.half_extents_m[0]
+        forwards = item.world_from_object[:, None, :2, 0]
+        places = half_length * torch.tensor([-0.6, 0.0, 0.6], dtype=torch.float64)[:, None]
+        return centre + places * forwards, 0.5 * half_length
+    if item.members:
+        return centre, 0.5 * item.model.radius_m  # a walker's arms and legs
+    poses = item.model.object_from_part or tuple(_at(0.0, 0.0, height) for _, height in item.model.shapes)
+    reach = [
+        float(part[:2, 3].norm()) + _flat_radius_m(shape, part)
+        for (shape, _), part in zip(item.model.shapes, poses, strict=True)
+        if item.model.half_height_m + float(part[2, 3]) - shape.radius_m < HEADROOM_M
+    ]
+    return centre, max(reach, default=0.0)
+
+
+def _flat_radius_m(shape: Shape, object_from_part: Tensor) -> float:
+    """Radius of a shape seen from above; of one that leans, that of its bounding sphere."""
+    if isinstance(shape, Cone) and float(object_from_part[2, 2]) > 0.999:
+        return max(shape.bottom_radius_m, shape.top_radius_m)
+    return shape.radius_m
 
 
 def _at(x: float, y: float, z: float, yaw: float = 0.0) -> Tensor:

@@ -12,7 +12,7 @@ from pomato_ros.synthetic.draw import Draw
 from pomato_ros.synthetic.enclosure import Enclosure, draw_light, draw_open_ground, draw_room
 from pomato_ros.synthetic.placing import object_parts, place_all, rigid_pieces
 from pomato_ros.synthetic.renderer import instances, render
-from pomato_ros.synthetic.scene import Blur, Lamp, Scene, Sensor, centred_intrinsics
+from pomato_ros.synthetic.scene import Blur, Lamp, Rolling, Scene, Sensor, centred_intrinsics
 from pomato_ros.synthetic.stage import Placed, Stage, lifted
 from pomato_ros.synthetic.street import Street, camera_space, draw_street, furnish
 from pomato_ros.synthetic.world_config import (
@@ -115,7 +115,8 @@ def _draw_scene(draw: Draw, config: WorldConfig, frames: int, size_wh: tuple[int
     stamps_ns = _stamps(interval_s, frames)
     times_s = config.motion_scale * 1e-9 * torch.tensor(stamps_ns, dtype=torch.float64)
     times_s = times_s - times_s.mean()
-    offsets_s = config.motion_scale * _shutter_offsets(draw, config, interval_s)
+    offsets_s, rolling = _shutter_offsets(draw, config, interval_s)
+    offsets_s = config.motion_scale * offsets_s
     looks = len(offsets_s)  # poses per frame
     times_s = (times_s[:, None] + offsets_s).flatten()
     street = (
@@ -148,7 +149,11 @@ def _draw_scene(draw: Draw, config: WorldConfig, frames: int, size_wh: tuple[int
         lamps=_draw_lamps(draw, config, enclosure, times_s[own]),
         blur=None
         if looks == 1
-        else Blur(world_from_object.unflatten(0, (frames, looks)), world_from_camera.unflatten(0, (frames, looks))),
+        else Blur(
+            world_from_object.unflatten(0, (frames, looks)),
+            world_from_camera.unflatten(0, (frames, looks)),
+            rolling,
+        ),
         only_what_meets=config.only_what_meets,
     )
 
@@ -159,14 +164,24 @@ def _stamps(interval_s: float, frames: int) -> list[int]:
     return [index * interval_ns for index in range(frames)]
 
 
-def _shutter_offsets(draw: Draw, config: WorldConfig, interval_s: float) -> Tensor:
-    """Times (k,) relative to a stamp at which a frame is looked at, in seconds; the middle one is zero."""
-    if config.blur_probability <= 0.0 or not draw.chance(config.blur_probability):
-        return torch.zeros(1, dtype=torch.float64)
-    looks = config.blur_samples + 1 - config.blur_samples % 2
-    offsets = torch.linspace(-0.5, 0.5, looks, dtype=torch.float64) * draw.uniform(config.shutter) * interval_s
-    offsets[looks // 2] = 0.0
-    return offsets
+def _shutter_offsets(draw: Draw, config: WorldConfig, interval_s: float) -> tuple[Tensor, Rolling | None]:
+    """Times (k,) relative to a stamp at which a frame is looked at, in seconds, the middle one zero; how rows roll."""
+    offsets = torch.zeros(1, dtype=torch.float64)
+    if config.blur_probability > 0.0 and draw.chance(config.blur_probability):
+        offsets = _spread(config.blur_samples, draw.uniform(config.shutter) * interval_s)
+    if config.rolling_shutter_probability <= 0.0 or not draw.chance(config.rolling_shutter_probability):
+        return offsets, None
+    readout_s = draw.uniform(config.readout) * interval_s
+    looks = _spread(config.rolling_samples, readout_s + float(offsets[-1] - offsets[0]))
+    return looks, Rolling(tuple(looks.tolist()), tuple(offsets.tolist()), readout_s)
+
+
+def _spread(samples: int, duration_s: float) -> Tensor:
+    """An odd number, at least ``samples``, of even times from -1/2 to 1/2 of ``duration_s``; the middle one is zero."""
+    count = samples + 1 - samples % 2
+    times = torch.linspace(-0.5, 0.5, count, dtype=torch.float64) * duration_s
+    times[count // 2] = 0.0
+    return times
 
 
 def _draw_enclosure(draw: Draw, config: WorldConfig) -> Enclosure:

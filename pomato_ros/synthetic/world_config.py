@@ -80,6 +80,9 @@ class WorldConfig:
     blur_probability: float = 0.0  # of motion blur
     blur_samples: int = 5  # renders per frame, odd; the middle one is at the stamp
     shutter: Range = (0.15, 0.8)  # time the shutter is open, share of the frame interval
+    rolling_shutter_probability: float = 0.0  # of rows that are exposed one after the other
+    rolling_samples: int = 17  # looks that the rows are taken from, odd; the middle one is at the stamp
+    readout: Range = (0.1, 0.5)  # time from the first row to the last, share of the frame interval
     jpeg_probability: float = 0.0
     jpeg_quality: tuple[int, int] = (30, 95)
     fast_speed_m_s: Range = (1.0, 12.0)  # of drive and drone, log-uniform
@@ -138,12 +141,18 @@ RICH_WORLD = WorldConfig(
     exposure_step_probability=0.1,
     vignette=(0.0, 0.5),
     blur_probability=0.2,
+    rolling_shutter_probability=0.2,
     jpeg_probability=0.5,
     movers_first=True,
     only_what_meets=True,
 )
 LOOKS_WORLD = dataclasses.replace(
-    RICH_WORLD, models=KEPT_BACK_KINDS, textures=KEPT_BACK_TEXTURES, walker_probability=0.0, plain_probability=0.05
+    RICH_WORLD,
+    models=KEPT_BACK_KINDS,
+    textures=KEPT_BACK_TEXTURES,
+    walker_probability=0.0,
+    plain_probability=0.05,
+    rolling_shutter_probability=0.0,  # scores were made before there was any
 )
 DRIVING_WORLD = dataclasses.replace(
     RICH_WORLD,
@@ -172,6 +181,7 @@ MAJORITY_WORLD = dataclasses.replace(
     mover_spread=0.5,
     visit_probability=0.0,
     moving_share_least=0.5,
+    rolling_shutter_probability=0.0,  # as in LOOKS_WORLD
 )
 WORLDS: dict[str, WorldConfig] = {
     "train": TRAIN_WORLD,

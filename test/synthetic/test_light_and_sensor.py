@@ -147,7 +147,12 @@ def test_compression_changes_colours_and_nothing_else() -> None:
 @pytest.mark.parametrize("config", [RICH_WORLD, DRIVING_WORLD], ids=["rich", "driving"])
 def test_nothing_is_rendered_on_another_device_than_the_scene_is_on(config: object) -> None:
     world = dataclasses.replace(
-        config, blur_probability=1.0, jpeg_probability=1.0, lamps=(1, 1), shadow_probability=1.0
+        config,
+        blur_probability=1.0,
+        rolling_shutter_probability=1.0,
+        jpeg_probability=1.0,
+        lamps=(1, 1),
+        shadow_probability=1.0,
     )
     setting = draw_scene(1, world, 2, (24, 16))
     expected = render(setting)

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from torch import Tensor
 
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.renderer import render
+from pomato_ros.synthetic.scene import Scene
+from pomato_ros.synthetic.shapes import Box, Cone
 from pomato_ros.synthetic.world import (
     DRIVING_WORLD,
     LOOKS_WORLD,
@@ -87,6 +90,39 @@ def test_the_driving_world_goes_along_a_street() -> None:
     assert sum(bool((s.world_from_object[0] != s.world_from_object[-1]).any()) for s in scenes) >= 5
 
 
+def test_traffic_is_seen_in_the_driving_world() -> None:
+    shares = sorted(moving_share(draw_scene(seed, DRIVING_WORLD, 12, SIZE_WH)) for seed in range(24))
+    assert 0.03 <= sum(shares) / len(shares) <= 0.08
+    assert shares[len(shares) // 4] > 0.02, "in three streets of four"
+    assert shares[-1] < 0.5, "most of a street stands still"
+
+
+def test_cars_that_go_along_a_street_keep_off_those_that_are_parked() -> None:
+    going = run_through = 0
+    for seed in range(12):
+        scene = draw_scene(seed, DRIVING_WORLD, 12, SIZE_WH)
+        cars = list(cars_of(scene))
+        parked = [(way, body) for way, body in cars if torch.equal(way[0], way[-1])]
+        for way, body in cars:
+            if torch.equal(way[0], way[-1]) or abs(float(way[0, 1, 0])) > 0.5:
+                continue  # those across have no lane
+            going += 1
+            for place, other in parked:
+                apart = (way[:, :2, 3] - place[:, :2, 3]).abs()
+                room = torch.tensor([body[axis] + other[axis] for axis in (0, 1)], dtype=torch.float64)
+                run_through += bool((apart < room).all(1).any())
+    assert going >= 15
+    assert run_through <= 0.1 * going, "where there is no room at all they do"
+
+
+def cars_of(scene: Scene) -> Iterator[tuple[Tensor, tuple[float, float, float]]]:
+    """Poses (t, 4, 4) and half extents of the body of each car."""
+    for instance in range(1, scene.world_from_object.shape[1]):
+        shapes = [part.shape for part in scene.parts if part.instance == instance]
+        if len(shapes) == 6 and isinstance(shapes[0], Box) and isinstance(shapes[-1], Cone):
+            yield scene.world_from_object[:, instance], shapes[0].half_extents_m
+
+
 def test_held_out_looks_are_never_those_of_training() -> None:
     assert not set(LOOKS_WORLD.models) & set(RICH_WORLD.models)
     assert not set(LOOKS_WORLD.textures) & set(RICH_WORLD.textures)
@@ -114,6 +150,7 @@ def lively(**changes: object) -> WorldConfig:
         "vignette": None,
         "jpeg_probability": 0.0,
         "blur_probability": 0.0,
+        "rolling_shutter_probability": 0.0,
         "gloss_probability": 0.0,
         "lamps": (0, 0),
         "mover_probability": 1.0,
