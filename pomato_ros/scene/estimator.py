@@ -190,7 +190,14 @@ class SceneEstimator:
             if not place.on_landmarks and place.covariance is not None:  # those that stay are looked at from here
                 self._landmarks_covariance, self._way_m, self._contradiction = place.covariance, 0.0, np.zeros(6)
                 self._landmarks_begun_m = place.world_from_camera[:3, 3]
-            self._landmarks.learn(newest.image_rgb, points_m[..., 2], ~mask, place.world_from_camera, intrinsics)
+            self._landmarks.learn(
+                newest.image_rgb,
+                points_m[..., 2],
+                ~mask,
+                place.world_from_camera,
+                intrinsics,
+                self._trust.variance_factor,
+            )
         surface = self._surface(place, points_m[..., 2], mask, intrinsics)
         surface = np.where(np.isnan(points[..., 2]), points[..., 2], surface)
         tracks = self._track(window, pair, place, surface, mask, intrinsics, own_metres_per_unit)

@@ -28,14 +28,15 @@ PIXEL_STD = 0.25  # px, of a feature that is followed well
 POOR_STD = 1.0  # px, along an edge of the texture, where nothing tells a feature's place, and
 JUMP_STD = 1.0  # px, in all directions where depth jumps nearby: what is seen there moves with the nearer surface
 GREY_STD = 3.0  # grey levels by which an image differs from itself seen from elsewhere
-JUMP = 0.2  # share of the depth,
+JUMP_STDS = 5.0  # of the network's log depth: what is more is a jump,
 JUMP_PX = 7  # within a square of this side
-LOG_DEPTH_STD = 0.03  # of a network's depth
+LOG_DEPTH_STD = 0.04  # of a good network's depth, in
+WORST_LOG_DEPTH_STD = 0.3  # of any: about what saying the same depth for all pixels comes to
 REPEATED_LOOKS = 8.0  # errors last for about so many frames: a look counts as this part of one
 GATE = 3.0  # standard deviations beyond which a landmark is not believed
 MISSES = 2  # looks in a row at which a landmark may disagree
 SOLVER_STEPS = 8
-PLACE_SHARE = 0.015  # of the way, by which a path on landmarks goes astray, one standard deviation
+PLACE_SHARE = 0.011  # of the way, by which a path on landmarks goes astray, one standard deviation
 NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
@@ -107,6 +108,7 @@ class Landmarks:
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._newest: NDArray[np.uint8] | None = None
         self._found: MaskArray | None = None
+        self._log_depth_std = LOG_DEPTH_STD
         self._steps = 0
 
     def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
@@ -192,11 +194,14 @@ class Landmarks:
         static: MaskArray,
         world_from_camera: PoseArray,
         intrinsics: Intrinsics,
+        depth_variance_factor: float = 1.0,
     ) -> None:
         """Take in what the located image says of the landmarks, drop those that disagree, and begin new ones.
 
-        ``depth_m`` (h, w) in the unit of the world.
+        ``depth_m`` (h, w) in the unit of the world, whose variance is ``depth_variance_factor`` times that of a good
+        network (:class:`pomato_ros.scene.trust.PoseTrust`).
         """
+        self._log_depth_std = min(LOG_DEPTH_STD * depth_variance_factor**0.5, WORST_LOG_DEPTH_STD)
         smooth = cv2.medianBlur(np.ascontiguousarray(depth_m, dtype=np.float32), BLUR_PX)
         if self._found is None:
             self._rows = self._rows.pick(np.zeros(len(self._rows.pixels), bool))
@@ -236,8 +241,8 @@ class Landmarks:
         told = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
         usable = np.isfinite(told) & (told > 0) & (in_camera[:, 2] > 0)
         miss = np.log(np.where(usable, told, 1.0) / np.where(usable, in_camera[:, 2], 1.0))
-        usable &= np.abs(miss) < GATE * np.sqrt(LOG_DEPTH_STD**2 + rows.variance)
-        network = usable / (LOG_DEPTH_STD**2 * REPEATED_LOOKS)
+        usable &= np.abs(miss) < GATE * np.sqrt(self._log_depth_std**2 + rows.variance)
+        network = usable / (self._log_depth_std**2 * REPEATED_LOOKS)
         together = 1.0 / rows.variance + rays + network
         change = (network * miss - np.einsum("ni,nij,nj->n", by_depth, weight, residual)) / together
         rows.log_depth = np.where(agrees, rows.log_depth + change, rows.log_depth)
@@ -263,15 +268,15 @@ class Landmarks:
             origins_world=np.tile(world_from_camera[:3, 3], (count, 1)),
             rays_world=unproject(pixels, np.ones(count), intrinsics.matrix()) @ world_from_camera[:3, :3].T,
             log_depth=np.log(depth),
-            variance=np.full(count, LOG_DEPTH_STD**2),
-            noise=place_noise(self._newest, depth_m, pixels),
+            variance=np.full(count, self._log_depth_std**2),
+            noise=place_noise(self._newest, depth_m, self._log_depth_std, pixels),
             pixels=pixels.copy(),
             misses=np.zeros(count, np.int64),
         )
         self._rows = self._rows.join(fresh)
 
 
-def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, pixels: PoseArray) -> PoseArray:
+def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, log_depth_std: float, pixels: PoseArray) -> PoseArray:
     """(n, 2, 2) covariance in px^2 of where features will be found that are begun at ``pixels`` (n, 2).
 
     Lucas and Kanade's normal equations ``G = sum g g^T``, of the gradients in a patch, tell the place to within
@@ -280,6 +285,7 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, pixels: PoseArray)
     Args:
         grey: (h, w) the image that they are begun in.
         depth_m: (h, w) of that image.
+        log_depth_std: of that depth.
         pixels: (n, 2).
     """
     image = grey.astype(np.float32)
@@ -293,16 +299,16 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, pixels: PoseArray)
     values, vectors = np.linalg.eigh(np.stack((np.stack((xx, xy), -1), np.stack((xy, yy), -1)), -2))
     variance = np.clip(GREY_STD**2 / np.maximum(values, 1e-9), PIXEL_STD**2, POOR_STD**2)
     noise = (vectors * variance[:, None, :]) @ np.swapaxes(vectors, -1, -2)
-    return noise + JUMP_STD**2 * jumps(depth_m)[y, x][:, None, None] * np.eye(2)
+    return noise + JUMP_STD**2 * jumps(depth_m, log_depth_std)[y, x][:, None, None] * np.eye(2)
 
 
-def jumps(depth_m: FloatArray) -> MaskArray:
-    """(h, w) pixels near which a depth map (h, w) jumps or holds no depth."""
+def jumps(depth_m: FloatArray, log_depth_std: float) -> MaskArray:
+    """(h, w) pixels near which a depth map (h, w) jumps, by more than its errors explain, or holds no depth."""
     square = np.ones((JUMP_PX, JUMP_PX), np.uint8)
     depth = np.where(np.isfinite(depth_m), depth_m, 0.0).astype(np.float32)
     nearest: FloatArray = cv2.erode(depth, square)
     farthest: FloatArray = cv2.dilate(depth, square)
-    return farthest > (1.0 + JUMP) * nearest
+    return farthest > np.exp(JUMP_STDS * log_depth_std) * nearest
 
 
 def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:

@@ -214,24 +214,24 @@ def test_how_well_a_feature_is_placed_depends_on_its_texture() -> None:
     image[:, :30] = np.where(rows[:, :30] % 8 < 4, 60, 200)  # stripes that lie
     image[:, 30:60] = np.where((rows // 4 + columns // 4)[:, 30:60] % 2, 60, 200)  # squares; nothing on the right
     flat = np.full((60, 90), 3.0, np.float32)
-    stripes, squares, nothing = place_noise(image, flat, np.array([[14.0, 31.0], [45.0, 31.0], [75.0, 31.0]]))
+    stripes, squares, nothing = place_noise(image, flat, 0.04, np.array([[14.0, 31.0], [45.0, 31.0], [75.0, 31.0]]))
     np.testing.assert_allclose(stripes, np.diag([POOR_STD**2, PIXEL_STD**2]), atol=1e-6)
     np.testing.assert_allclose(squares, PIXEL_STD**2 * np.eye(2), atol=1e-6)
     np.testing.assert_allclose(nothing, POOR_STD**2 * np.eye(2), atol=1e-6)
     stepped = np.where(columns < 46, 3.0, 2.0).astype(np.float32)
-    (beside,) = place_noise(image, stepped, np.array([[45.0, 31.0]]))
+    (beside,) = place_noise(image, stepped, 0.04, np.array([[45.0, 31.0]]))
     np.testing.assert_allclose(beside, squares + JUMP_STD**2 * np.eye(2), atol=1e-6)
 
 
 def test_depth_jumps_are_where_it_jumps_and_not_on_slopes() -> None:
     depth = np.tile(np.linspace(2.0, 4.0, 90, dtype=np.float32), (60, 1))
-    assert not jumps(depth).any()
+    assert not jumps(depth, 0.04).any()
     depth[:, 40:] += 2.0
-    found = jumps(depth)
+    found = jumps(depth, 0.04)
     reach = JUMP_PX // 2
     assert found[:, 40 - reach : 40 + reach].all()
     assert not found[:, : 40 - reach].any()
     assert not found[:, 40 + reach :].any()
     depth[20, 10] = np.nan  # a hole is an edge of what is around it
-    around = jumps(depth)[20 - reach : 21 + reach, 10 - reach : 11 + reach]
+    around = jumps(depth, 0.04)[20 - reach : 21 + reach, 10 - reach : 11 + reach]
     assert around.all()
