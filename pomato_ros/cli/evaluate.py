@@ -23,7 +23,14 @@ from pomato_ros.evaluation.oracle import OraclePredictor
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_report import oracle_sequence_table, oracle_summary_table, summarise_oracle
 from pomato_ros.evaluation.oracle_sets import OracleSequence
-from pomato_ros.evaluation.oracle_trial import SCALE_PRIORS, OracleResult, OracleRun, oracle_engine, run_trial
+from pomato_ros.evaluation.oracle_trial import (
+    SCALE_PRIORS,
+    OracleResult,
+    OracleRun,
+    network_engine,
+    oracle_engine,
+    run_trial,
+)
 from pomato_ros.evaluation.recorded import evaluate_recorded, find_recordings
 from pomato_ros.evaluation.recorded_report import davis_table, kitti_table, summarise_recorded
 from pomato_ros.evaluation.report import FlatValue, sequence_table, split_table, summarise, summary_table
@@ -86,6 +93,9 @@ def evaluate(
     prior: Annotated[
         str, typer.Option(help=f"With --oracle: where metres come from: {', '.join(SCALE_PRIORS)}, or both in turn.")
     ] = "depth",
+    network: Annotated[
+        bool, typer.Option("--network", help="With --oracle: the same table with the weights in the oracle's place.")
+    ] = False,
     ablate: Annotated[
         bool, typer.Option("--ablate", help="With --oracle: what each part of the moving mask is worth, one left out.")
     ] = False,
@@ -105,9 +115,18 @@ def evaluate(
         if ablate:
             return evaluate_ablation(config, plan_oracle_trial(sequences, frames, skip), console, save, as_json=as_json)
         priors = tuple(SCALE_PRIORS) if prior == "both" else (prior,)
-        return evaluate_oracle(
-            config, plan_oracle_trial(sequences, frames, skip), priors, console, save, out, as_json=as_json
-        )
+        plan = plan_oracle_trial(sequences, frames, skip)
+        if not network:
+            return evaluate_oracle(config, plan, priors, console, save, out, as_json=as_json)
+        if priors != ("depth",):
+            console.print(f"[bold red]--network takes its metres from a depth sensor: --prior depth; got {prior}[/]")
+            return 2
+        try:
+            predictor = Predictor.from_options(config.model)
+        except (ValueError, OSError) as error:
+            console.print(f"[bold red]evaluation failed:[/] {error}", highlight=False)
+            return 1
+        return evaluate_oracle(config, plan, priors, console, save, out, as_json=as_json, predictor=predictor)
     try:
         trial = truth_trial(config) if oracle else network_trial(config)
         plans = [
@@ -153,10 +172,12 @@ def evaluate_oracle(
     out: Path | None = None,
     *,
     as_json: bool,
+    predictor: Predictor | None = None,
 ) -> int:
     """The engine over an oracle that errs as networks do, beside what is asked of it; the first prior's is the result.
 
-    Scores with a further prior follow under its name. Pictures in ``out`` are of the first.
+    Scores with a further prior follow under its name. Pictures in ``out`` are of the first. With a ``predictor`` that
+    takes the oracle's place.
     """
     started_s = time.perf_counter()
     summary: dict[str, FlatValue] = {}
@@ -173,7 +194,7 @@ def evaluate_oracle(
                     page.watch(result, sequence, run)
 
             results = run_trial(
-                oracle_engine(config, prior=prior),
+                oracle_engine(config, prior=prior) if predictor is None else network_engine(config, predictor),
                 oracle_sets.oracle_sequences(plan),
                 config.window.window_size - config.window.overlap,
                 watch,
@@ -189,9 +210,12 @@ def evaluate_oracle(
         "seconds": round(time.perf_counter() - started_s, 2),
     }
     if out is not None:
-        written = page.write(out, summary, "pomato evaluate --oracle")
+        command = "pomato evaluate --oracle" if predictor is None else "pomato evaluate --oracle --network"
+        written = page.write(out, summary, command)
         console.print(f"page in {written}", highlight=False)
-    conclude("oracle", summary, save, as_json, console)
+    if predictor is not None:
+        summary["weights_sha256"] = predictor.checkpoint.sha256
+    conclude("oracle" if predictor is None else "network", summary, save, as_json, console)
     return 0
 
 

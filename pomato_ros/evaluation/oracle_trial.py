@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.engine import Engine
+from pomato_ros.engine import Engine, WindowPredictor
 from pomato_ros.evaluation import baselines
 from pomato_ros.evaluation.masks import MaskCounts, count_mask
 from pomato_ros.evaluation.oracle import frame_of
@@ -91,6 +91,15 @@ def oracle_engine(
         scale = 1.0 / oracle.units_per_metre(0) if prior == "fixed" else 1.0
         metres = {"scale_source": prior, "scale": scale}
         return Engine(change(config.with_values(metres)), oracle)
+
+    return engine_for
+
+
+def network_engine(config: PomatoConfig, predictor: WindowPredictor) -> EngineFor:
+    """Makes an engine over a network, which takes its metres from a depth sensor, for the oracle's sequences."""
+
+    def engine_for(_sequence: OracleSequence) -> Perceiver:
+        return Engine(config.with_values({"scale_source": "depth"}), predictor)
 
     return engine_for
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+import pomato_ros
 from pomato_ros.cli.main import main
 from pomato_ros.evaluation import oracle_sets
 from pomato_ros.evaluation.oracle_report import DEMANDS
@@ -52,6 +53,20 @@ def test_the_oracle_takes_metres_from_both_priors_and_other_seeds(
     assert 0 <= summary["scale_error"] < 0.05
     assert summary["fixed_scale_error"] >= 0
     assert main(["evaluate", "--oracle", "--prior", "rumour"]) == 2
+
+
+def test_the_bundled_network_is_scored_in_the_oracles_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle_sets.oracle_sequences, "__defaults__", (("ordinary",),))
+    words = ["--oracle", "--network", "--sequences", "1", "--frames", "12", "--save", str(tmp_path), "--json"]
+    assert main(["evaluate", *words]) == 0
+    summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert summary["weights_sha256"] in (Path(pomato_ros.__file__).parent / "weights" / "nano.md").read_text()
+    assert {demand.key for demand in DEMANDS} <= set(summary)
+    assert len(list(tmp_path.glob("network-*.json"))) == 1
+    assert main(["evaluate", "--oracle", "--network", "--prior", "fixed"]) == 2
+    assert main(["evaluate", "--oracle", "--network", "--weights", str(tmp_path / "none.safetensors")]) == 1
 
 
 def test_a_split_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
