@@ -113,14 +113,18 @@ def robust_scale(source: ArrayLike, target: ArrayLike, weights: ArrayLike | None
         DegenerateAlignmentError: no pair of positive finite values with weight is left.
     """
     source, target = np.ravel(np.asarray(source, np.float64)), np.ravel(np.asarray(target, np.float64))
-    weight = np.ones_like(source) if weights is None else np.ravel(np.asarray(weights, np.float64))
-    usable = np.isfinite(source) & np.isfinite(target) & (source > 0) & (target > 0) & (weight > 0)
+    usable = np.isfinite(source) & np.isfinite(target) & (source > 0) & (target > 0)
+    weight = None
+    if weights is not None:
+        weight = np.ravel(np.asarray(weights, np.float64))
+        usable &= weight > 0
+        weight = weight[usable]
     if not usable.any():
         raise DegenerateAlignmentError("no pair of positive finite sizes to compare; check masks and validity")
-    log_ratio, weight = np.log(target[usable] / source[usable]), weight[usable]
+    log_ratio = np.log(target[usable] / source[usable])
     middle = _weighted_median(log_ratio, weight)
     spread = 1.4826 * _weighted_median(np.abs(log_ratio - middle), weight)
-    return RobustScale(scale=float(np.exp(middle)), log_spread=spread, count=int(usable.sum()))
+    return RobustScale(scale=float(np.exp(middle)), log_spread=spread, count=len(log_ratio))
 
 
 def _shares(weights: ArrayLike | None, count: int) -> NDArray[np.float64]:
@@ -145,8 +149,11 @@ def _require_plane(centred: NDArray[np.float64], share: NDArray[np.float64], wha
         )
 
 
-def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Smallest value at which half of the weight is reached."""
+def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> float:
+    """Smallest value at which half of the weight is reached; None weighs all alike, which takes no sorting."""
+    if weights is None:
+        middle = (len(values) + 1) // 2 - 1
+        return float(np.partition(values, middle)[middle])
     order = np.argsort(values)
     cumulated = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])

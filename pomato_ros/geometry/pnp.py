@@ -15,8 +15,8 @@ from pomato_ros.structures import MaskArray, PoseArray
 MIN_POINTS = 4
 FOCAL_CANDIDATES = 21
 REFINEMENT_STEPS = 10
-STEP_TOLERANCE = 1e-10
-RANSAC_POINTS = 2000  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
+LAST_STEP = 1e-2  # share of the cost by which a step lowers it that is the last
+RANSAC_POINTS = 1000  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
@@ -83,7 +83,9 @@ def solve_pose(
     if pixels.ndim != 2 or pixels.shape[1] != 2 or points.shape != (len(pixels), 3):
         raise ValueError(f"expected pixels (n, 2) and points (n, 3), got {pixels.shape} and {points.shape}")
     matrix = np.asarray(camera_matrix, dtype=np.float64)
-    usable = np.isfinite(pixels).all(axis=-1) & np.isfinite(points).all(axis=-1)
+    columns, rows = _columns(pixels, points)
+    with np.errstate(invalid="ignore"):  # no number among some shows in their sum
+        usable = np.isfinite(columns.sum(axis=0) + rows.sum(axis=0))
     order = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
     if len(order) < MIN_POINTS:
         return PnpFailure(f"a pose needs at least {MIN_POINTS} finite points, got {len(order)}")
@@ -91,9 +93,11 @@ def solve_pose(
     pose = _ransac(pixels[drawn], points[drawn], matrix, threshold_px, iterations)
     if pose is None:
         return PnpFailure(f"no pose agrees with {MIN_POINTS} of {len(order)} points within {threshold_px} px")
+    pixels, points = columns, rows
     inliers = _inliers(pose, pixels, points, matrix, threshold_px)
     if refine:
-        pose, inliers = _refine_on_inliers(pose, pixels, points, matrix, threshold_px, inliers)
+        few = drawn if len(drawn) < len(order) else None
+        pose, inliers = _refine_on_inliers(pose, pixels, points, matrix, threshold_px, inliers, few)
     return _solution(pose, pixels, points, matrix, inliers)
 
 
@@ -122,7 +126,7 @@ def solve_pose_and_focal(
             best, most = result, int(result.inliers.sum())
     if isinstance(best, PnpFailure):
         return best
-    pixels, points = np.asarray(pixels, dtype=np.float64), np.asarray(points_reference, dtype=np.float64)
+    pixels, points = _columns(pixels, points_reference)
     matrix = best.camera_matrix
     pose, inliers = _refine_on_inliers(best.reference_from_camera, pixels, points, matrix, threshold_px, best.inliers)
     return _solution(pose, pixels, points, matrix, inliers)
@@ -137,18 +141,28 @@ def refine_pose(
     reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
 ) -> NDArray[np.float64]:
     """Least reprojection error by Gauss-Newton from a nearby pose; all points count alike. -> pose (4, 4)."""
-    pose = np.asarray(reference_from_camera, dtype=np.float64)
-    equations = normal_equations(pose, pixels, points_reference, camera_matrix)
+    pose, matrix = np.asarray(reference_from_camera, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
+    return _refined(pose, *_columns(pixels, points_reference), matrix)
+
+
+def _refined(
+    pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """:func:`refine_pose` on pixels (2, n) and points (3, n).
+
+    A step that should lower the cost by less than ``LAST_STEP`` of it is the last: there the cost is a paraboloid, and
+    what it is after the step need not be looked at.
+    """
+    equations = _equations(pose, pixels, points, matrix)
     for _ in range(REFINEMENT_STEPS):
         step = np.linalg.lstsq(equations.matrix, -equations.gradient, rcond=None)[0]
         moved = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
-        there = normal_equations(moved, pixels, points_reference, camera_matrix)
+        if float(-step @ equations.gradient) < LAST_STEP * equations.cost:
+            return moved
+        there = _equations(moved, pixels, points, matrix)
         if not there.cost < equations.cost:
             break
-        converged = equations.cost - there.cost < STEP_TOLERANCE * equations.cost
         pose, equations = moved, there
-        if converged:
-            break
     return pose
 
 
@@ -203,16 +217,21 @@ def _refine_on_inliers(
     matrix: NDArray[np.float64],
     threshold_px: float,
     inliers: NDArray[np.bool_],
+    drawn: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Two rounds of least squares, each on the inliers of the pose before; keeps a pose only if it loses no inlier."""
-    for _ in range(2):
-        if inliers.sum() < MIN_POINTS:
+    """Two rounds of least squares, each on the inliers of the pose before; keeps a pose only if it loses no inlier.
+
+    ``pixels`` (2, n), ``points`` (3, n). The first round only finds the inliers of the second: those ``drawn`` do.
+    """
+    for few in (drawn, None):
+        chosen = np.flatnonzero(inliers) if few is None else few[inliers[few]]
+        if len(chosen) < MIN_POINTS:
             break
-        refined = refine_pose(pose, pixels[inliers], points[inliers], matrix)
+        refined = _refined(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
         refined_inliers = _inliers(refined, pixels, points, matrix, threshold_px)
         if refined_inliers.sum() < inliers.sum():
             break
-        settled = np.array_equal(refined_inliers, inliers)
+        settled = few is None and np.array_equal(refined_inliers, inliers)
         pose, inliers = refined, refined_inliers
         if settled:
             break
@@ -226,10 +245,11 @@ def _solution(
     matrix: NDArray[np.float64],
     inliers: NDArray[np.bool_],
 ) -> PnpSolution | PnpFailure:
-    """Pose and inliers with their covariance and residual."""
-    if inliers.sum() < MIN_POINTS:
-        return PnpFailure(f"only {int(inliers.sum())} points agree with the best pose, expected {MIN_POINTS}")
-    equations = normal_equations(pose, pixels[inliers], points[inliers], matrix)
+    """Pose and inliers, of pixels (2, n) and points (3, n), with their covariance and residual."""
+    chosen = np.flatnonzero(inliers)
+    if len(chosen) < MIN_POINTS:
+        return PnpFailure(f"only {len(chosen)} points agree with the best pose, expected {MIN_POINTS}")
+    equations = _equations(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
     return PnpSolution(
         reference_from_camera=pose,
         covariance=_covariance(equations),
@@ -246,73 +266,106 @@ def _inliers(
     matrix: NDArray[np.float64],
     threshold_px: float,
 ) -> NDArray[np.bool_]:
-    """(n,) points in front of the camera that land within the threshold of their pixel."""
-    x, y, z, _ = _in_camera(pose, points)
-    error_x, error_y = _misses(x, y, z, pixels, matrix)
-    return error_x**2 + error_y**2 < threshold_px**2  # NaN compares as not below
+    """(n,) points (3, n) in front of the camera that land within the threshold of their pixel (2, n)."""
+    x, y, z = _in_camera(pose, points)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        inverse = 1.0 / z
+        x *= inverse
+        y *= inverse
+        error_x, error_y = matrix[0, 0] * x - (pixels[0] - matrix[0, 2]), matrix[1, 1] * y - (pixels[1] - matrix[1, 2])
+        if matrix[0, 1]:
+            error_x += matrix[0, 1] * y
+        squared = error_x * error_x + error_y * error_y
+        return (squared < threshold_px**2) & (z > 0)  # NaN compares as not below
 
 
 def normal_equations(
     reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
 ) -> NormalEquations:
-    """Least squares of reprojection errors about a pose; a point behind the camera makes the cost infinite.
-
-    With ``p_c = R^T (p - t)``: moving t by dt gives ``-R^T dt``, turning R by exp(w) gives ``R^T ((p - t) x w)``; so a
-    pixel whose derivative by p_c is g has the derivatives ``-b`` and ``b x (p - t)`` with ``b = R g``.
-    """
+    """Least squares of reprojection errors about a pose; a point behind the camera makes the cost infinite."""
     pose, matrix = np.asarray(reference_from_camera, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
-    points, pixels = np.asarray(points_reference, dtype=np.float64), np.asarray(pixels, dtype=np.float64)
+    return _equations(pose, *_columns(pixels, points_reference), matrix)
+
+
+def _columns(pixels: ArrayLike, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (n, 2) and points (n, 3) as rows of coordinates (2, n) and (3, n)."""
+    return (
+        np.ascontiguousarray(np.asarray(pixels, dtype=np.float64).T),
+        np.ascontiguousarray(np.asarray(points, dtype=np.float64).T),
+    )
+
+
+def _equations(
+    pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NormalEquations:
+    """:func:`normal_equations` of pixels (2, n) and points (3, n).
+
+    All sums are of derivatives along the camera's own axes; only they are turned to the reference's, once.
+    """
+    count = points.shape[1]
     products = np.zeros((7, 7))
-    for start in range(0, len(points), BLOCK):
+    for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        rows = _linearise(pose, pixels[block], points[block], matrix)
-        products += rows @ rows.T
+        for rows in _linearise(pose, pixels[:, block], points[:, block], matrix):
+            products += rows @ rows.T
     cost = float(products[6, 6])
     if not np.isfinite(cost):
-        return NormalEquations(np.zeros((6, 6)), np.zeros(6), np.inf, len(points))
-    return NormalEquations(products[:6, :6], products[:6, 6], cost, len(points))
+        return NormalEquations(np.zeros((6, 6)), np.zeros(6), np.inf, count)
+    turn = np.zeros((6, 6))
+    turn[:3, :3] = turn[3:, 3:] = pose[:3, :3]
+    return NormalEquations(turn @ products[:6, :6] @ turn.T, turn @ products[:6, 6], cost, count)
 
 
 def _linearise(
     pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(7, 2n) the six derivatives of the errors and the errors themselves; all along x, then all along y."""
-    count = len(points)
-    x, y, z, offset = _in_camera(pose, points)
-    rows = np.empty((7, 2 * count))
-    rows[6, :count], rows[6, count:] = _misses(x, y, z, pixels, matrix)
-    inverse = 1.0 / np.where(z > 0, z, np.nan)
-    by_point = np.zeros((3, 2 * count))
-    by_point[0, :count] = matrix[0, 0] * inverse
-    by_point[1, :count], by_point[1, count:] = matrix[0, 1] * inverse, matrix[1, 1] * inverse
-    by_point[2, :count] = -(matrix[0, 0] * x + matrix[0, 1] * y) * inverse**2
-    by_point[2, count:] = -matrix[1, 1] * y * inverse**2
-    b, crossed = (pose[:3, :3] @ by_point).reshape(3, 2, count), rows[3:6].reshape(3, 2, count)
-    for axis in range(3):
-        following, last = (axis + 1) % 3, (axis + 2) % 3
-        np.subtract(b[following] * offset[last], b[last] * offset[following], out=crossed[axis])
-    np.negative(b.reshape(3, -1), out=rows[:3])
-    return rows
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(7, n) of the errors along x, and along y: their six derivatives and the errors themselves.
+
+    The derivatives are by the camera's position and rotation along its own axes. Moving it by dt moves a point p in it
+    by ``-dt``, turning it by w moves the point by ``p x w``; so a pixel whose derivative by p is g has ``-g`` and
+    ``g x p``. With ``p = z (a, b, 1)`` and ``q = fx a + s b``, s the skew, g is ``(fx, s, -q) / z`` along x and
+    ``(0, fy, -fy b) / z`` along y.
+    """
+    x, y, z = _in_camera(pose, points)
+    fx, skew, fy = matrix[0, 0], matrix[0, 1], matrix[1, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1.0 / np.where(z > 0, z, np.nan)
+    a, b = x * inverse, y * inverse
+    along_x, along_y = np.empty((2, 7, points.shape[1]))
+    q = fx * a
+    if skew:
+        q += skew * b
+    np.multiply(inverse, -fx, out=along_x[0])
+    np.multiply(inverse, -skew, out=along_x[1])
+    np.multiply(q, inverse, out=along_x[2])
+    np.multiply(q, b, out=along_x[3])
+    along_x[3] += skew
+    np.multiply(q, a, out=along_x[4])
+    np.subtract(-fx, along_x[4], out=along_x[4])
+    np.multiply(b, fx, out=along_x[5])
+    if skew:
+        along_x[5] -= skew * a
+    np.subtract(q, pixels[0] - matrix[0, 2], out=along_x[6])
+    along_y[0] = 0.0
+    np.multiply(inverse, -fy, out=along_y[1])
+    np.multiply(b, fy, out=q)
+    np.multiply(q, inverse, out=along_y[2])
+    np.multiply(q, b, out=along_y[3])
+    along_y[3] += fy
+    np.multiply(q, -a, out=along_y[4])
+    np.multiply(a, -fy, out=along_y[5])
+    np.subtract(q, pixels[1] - matrix[1, 2], out=along_y[6])
+    return along_x, along_y
 
 
 def _in_camera(
     pose: NDArray[np.float64], points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """x, y, z (n,) of points (n, 3) in the camera at ``pose``, and (3, n) their offsets from it, reference axes."""
-    offset = np.ascontiguousarray(points.T) - pose[:3, 3:]
-    x, y, z = pose[:3, :3].T @ offset
-    return x, y, z, offset
-
-
-def _misses(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    z: NDArray[np.float64],
-    pixels: NDArray[np.float64],
-    matrix: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Reprojection errors (n,) along x and along y, px; NaN behind the camera."""
-    inverse = np.divide(1.0, z, out=np.full_like(z, np.nan), where=z > 0)
-    column, row = x * inverse, y * inverse
-    along_x = matrix[0, 0] * column + matrix[0, 1] * row + matrix[0, 2] - pixels[:, 0]
-    return along_x, matrix[1, 1] * row + matrix[1, 2] - pixels[:, 1]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """x, y, z (n,) of points (3, n) in the camera at ``pose``."""
+    back = pose[:3, :3].T
+    x, y, z = back @ points
+    to_x, to_y, to_z = (back @ pose[:3, 3]).tolist()
+    x -= to_x
+    y -= to_y
+    z -= to_z
+    return x, y, z

@@ -1,8 +1,11 @@
 """Rigid motion in float64: 4x4 poses, their exponential coordinates, and quaternions (x, y, z, w).
 
 ``a_from_b`` maps coordinates in b to coordinates in a. A twist is (6,): translation part, then rotation vector (rad).
-All functions broadcast over leading axes.
+All functions broadcast over leading axes. A single vector or matrix, which is what an online method mostly has, takes a
+short way of its own: NumPy's price of a call is many times that of so little arithmetic.
 """
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +17,10 @@ def pose_from(rotation: ArrayLike, translation: ArrayLike) -> NDArray[np.float64
     """Rotation (..., 3, 3) and translation (..., 3) -> pose (..., 4, 4)."""
     rotation = np.asarray(rotation, dtype=np.float64)
     translation = np.asarray(translation, dtype=np.float64)
+    if rotation.ndim == 2 and translation.ndim == 1:
+        pose = np.zeros((4, 4))
+        pose[:3, :3], pose[:3, 3], pose[3, 3] = rotation, translation, 1.0
+        return pose
     pose = np.zeros((*np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1]), 4, 4))
     pose[..., :3, :3] = rotation
     pose[..., :3, 3] = translation
@@ -42,6 +49,9 @@ def transform(a_from_b: ArrayLike, points_b: ArrayLike) -> NDArray[np.float64]:
 def cross_matrix(vector: ArrayLike) -> NDArray[np.float64]:
     """(..., 3) -> (..., 3, 3) with ``cross_matrix(v) @ u == cross(v, u)``."""
     vector = np.asarray(vector, dtype=np.float64)
+    if vector.shape == (3,):
+        x, y, z = vector.tolist()
+        return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     x, y, z = np.moveaxis(vector, -1, 0)
     zero = np.zeros_like(x)
     rows = [np.stack(row, axis=-1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))]
@@ -51,9 +61,30 @@ def cross_matrix(vector: ArrayLike) -> NDArray[np.float64]:
 def rotation_exp(rotation_vector: ArrayLike) -> NDArray[np.float64]:
     """Rotation vector (..., 3), axis times angle in rad -> rotation matrix (..., 3, 3) (Rodrigues)."""
     rotation_vector = np.asarray(rotation_vector, dtype=np.float64)
+    if rotation_vector.shape == (3,):
+        return _one_rotation(*rotation_vector.tolist())
     sine_term, cosine_term, _ = _exponential_terms(np.linalg.norm(rotation_vector, axis=-1))
     skew = cross_matrix(rotation_vector)
     return np.eye(3) + sine_term * skew + cosine_term * (skew @ skew)
+
+
+def _one_rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
+    """:func:`rotation_exp` of one vector, with ``K^2 = v v^T - a^2 I``."""
+    square = x * x + y * y + z * z
+    angle = math.sqrt(square)
+    if angle < SMALL_ANGLE_RAD:
+        s, c = 1 - square / 6, 0.5 - square / 24
+    elif math.isfinite(angle):
+        s, c = math.sin(angle) / angle, (1 - math.cos(angle)) / square
+    else:
+        return np.full((3, 3), np.nan)
+    return np.array(
+        [
+            [1 - c * (y * y + z * z), c * x * y - s * z, c * x * z + s * y],
+            [c * x * y + s * z, 1 - c * (x * x + z * z), c * y * z - s * x],
+            [c * x * z - s * y, c * y * z + s * x, 1 - c * (x * x + y * y)],
+        ]
+    )
 
 
 def rotation_log(rotation: ArrayLike) -> NDArray[np.float64]:
@@ -112,6 +143,8 @@ def quaternion_xyzw_from_matrix(rotation: ArrayLike) -> NDArray[np.float64]:
     Each row of the symmetric 4x4 matrix below is the quaternion times four of its components; the longest row is used.
     """
     r = np.asarray(rotation, dtype=np.float64)
+    if r.shape == (3, 3):
+        return _one_quaternion(*r.ravel().tolist())
     xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
     xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
     xw, yw, zw = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
@@ -126,6 +159,23 @@ def quaternion_xyzw_from_matrix(rotation: ArrayLike) -> NDArray[np.float64]:
     quaternion = np.take_along_axis(products, longest[..., None, None], axis=-2)[..., 0, :]
     quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
     return np.where(quaternion[..., 3:] < 0, -quaternion, quaternion)
+
+
+def _one_quaternion(
+    xx: float, xy: float, xz: float, yx: float, yy: float, yz: float, zx: float, zy: float, zz: float
+) -> NDArray[np.float64]:
+    """:func:`quaternion_xyzw_from_matrix` of one matrix, given row by row."""
+    squares = (1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz)
+    longest = max(range(4), key=squares.__getitem__)
+    square = squares[longest]
+    x, y, z, w = (
+        (square, xy + yx, xz + zx, zy - yz),
+        (xy + yx, square, yz + zy, xz - zx),
+        (xz + zx, yz + zy, square, yx - xy),
+        (zy - yz, xz - zx, yx - xy, square),
+    )[longest]
+    length = math.sqrt(x * x + y * y + z * z + w * w) * (-1.0 if w < 0 else 1.0)
+    return np.array([x, y, z, w]) / length
 
 
 def _exponential_terms(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -5,32 +5,30 @@ import logging
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
-import torch
 from scipy.ndimage import binary_dilation
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.geometry.alignment import RobustScale
-from pomato_ros.geometry.camera import unproject
-from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
 from pomato_ros.scene.fusion import DepthFusion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
-from pomato_ros.scene.moving import MovingMask, without_strays
+from pomato_ros.scene.moving import BLUR_PX, MovingMask, without_strays
 from pomato_ros.scene.objects import ObjectObservation, Objects
 from pomato_ros.scene.odometry import (
     PLENTY_OF_FEATURES,
     FocalEstimate,
     RelativePose,
     depth_in_newest,
-    depth_met,
     metres_per_unit,
     motion_between,
-    relative_scale,
     scale_doubt,
+    scale_to_met_depth,
+    scale_to_moved_points,
     solve_pose_on_features,
     solve_relative_pose,
 )
@@ -45,6 +43,7 @@ from pomato_ros.scene.reference import (
 )
 from pomato_ros.scene.scale import (
     SENSOR_SOURCES,
+    WAY_SOURCES,
     ScaleFilter,
     ScaleMeasurement,
     scale_from_depth,
@@ -178,28 +177,32 @@ class SceneEstimator:
         if place.world_from_camera is None:
             mask = np.zeros_like(mask)  # what is said of a frame without sense is no motion
         own_metres_per_unit = self._own_metres_per_unit = self._own_scale(pair, place, mask)
+        depth_m = own_units[..., 2] * np.float32(own_metres_per_unit)
+        factor = self._correct_scale(newest, place, depth_m, confidence, ~mask)
+        own_metres_per_unit = own_metres_per_unit * factor
+        depth_m = depth_m * np.float32(factor) if factor != 1.0 else depth_m
         if newest.intrinsics is not None:
-            own_units = on_rays(own_units[..., 2], newest.intrinsics)
-        points_m = own_units * np.float32(own_metres_per_unit)
-        factor = self._correct_scale(newest, place, points_m[..., 2], confidence, ~mask)
-        own_metres_per_unit, points_m = own_metres_per_unit * factor, points_m * np.float32(factor)
+            points_m = on_rays(depth_m, newest.intrinsics)
+        else:
+            points_m = own_units * np.float32(own_metres_per_unit)
         covariance = self._with_scale_doubt(place)
         points = self._valid_points(points_m, confidence)
-        self._remember(newest, place, points_m[..., 2], ~mask)
+        smooth_m = smoothed(depth_m)
+        self._remember(newest, place, depth_m, ~mask)
         if place.world_from_camera is not None and self._uses_landmarks():
             if not place.on_landmarks and place.covariance is not None:  # those that stay are looked at from here
                 self._landmarks_covariance, self._way_m, self._contradiction = place.covariance, 0.0, np.zeros(6)
                 self._landmarks_begun_m = place.world_from_camera[:3, 3]
             self._landmarks.learn(
                 newest.image_rgb,
-                points_m[..., 2],
+                smooth_m,
                 ~mask,
                 place.world_from_camera,
                 intrinsics,
                 self._trust.variance_factor,
             )
-        surface = self._surface(place, points_m[..., 2], mask, intrinsics)
-        surface = np.where(np.isnan(points[..., 2]), points[..., 2], surface)
+        surface = self._surface(place, smooth_m, mask, intrinsics)
+        surface = np.where(np.isnan(points[..., 2]), np.float32(np.nan), surface)
         tracks = self._track(window, pair, place, surface, mask, intrinsics, own_metres_per_unit)
         objects = self._find_objects(newest, place, surface, mask, intrinsics, tracks)
         return SceneEstimate(
@@ -257,7 +260,7 @@ class SceneEstimator:
         source = self.config.scale.scale_source
         if source == "depth" and newest.depth_m is not None:
             return scale_from_depth(depth, newest.depth_m, confidence, static)
-        if source != "odometry" or newest.prior_from_camera is None:
+        if source not in WAY_SOURCES or newest.prior_from_camera is None:
             return None
         for base in self._frames.values():  # the oldest frame of the window that has both
             if base.prior_from_camera is not None and place.world_from_camera is not None:
@@ -554,7 +557,7 @@ class SceneEstimator:
     ) -> RobustScale | None:
         """Metres per unit of the pair in the reference camera: X^{n,r} against the depth remembered where it falls."""
         points = pair.in_reference.points_2.numpy()
-        return relative_scale(points[..., 2], depth_met(points, reference.depth_m, reference.static, intrinsics), ~mask)
+        return scale_to_met_depth(points, ~mask, reference.depth_m, reference.static, intrinsics)
 
     def _own_scale(self, pair: ReferencePair, place: Placement, mask: MaskArray) -> float:
         """Metres per unit of the newest frame's own pointmap: its depth against the reference pair's.
@@ -567,17 +570,20 @@ class SceneEstimator:
             measured = self._landmarks.scale_of(pair.in_newest.points_1[..., 2].numpy(), place.world_from_camera)
             if measured is not None:
                 return measured.scale
-        depth_units = depth_in_newest(pair.in_reference.points_2.numpy(), place.relative.reference_from_newest)
-        depth_m = depth_units * place.reference_metres_per_unit
         own_depth = pair.in_newest.points_1[..., 2].numpy()
-        return metres_per_unit(own_depth, depth_m, ~mask) or self._own_metres_per_unit
+        pose = place.relative.reference_from_newest
+        found = scale_to_moved_points(own_depth, pair.in_reference.points_2.numpy(), pose, ~mask)
+        return found.scale * place.reference_metres_per_unit if found else self._own_metres_per_unit
 
     def _valid_points(self, points_m: FloatArray, confidence: FloatArray) -> FloatArray:
-        """(h, w, 3) with NaN where a point is too uncertain, out of range or behind the camera."""
+        """(h, w, 3) ``points_m`` itself, with NaN where one is too uncertain, out of range or behind the camera."""
         scene = self.config.scene
         depth = points_m[..., 2]
         valid = (confidence > scene.conf_threshold) & (depth >= scene.range_min) & (depth <= scene.range_max)
-        return np.where(valid[..., None] & np.isfinite(points_m), points_m, np.float32(np.nan)).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            valid &= np.isfinite(points_m[..., 0] + points_m[..., 1])  # the sum of what is no number is none
+        points_m[~valid] = np.nan
+        return points_m
 
     def _remember(self, newest: ModelFrame, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
         """Keep what later windows start from; nothing of a lost frame."""
@@ -592,8 +598,7 @@ class SceneEstimator:
         self._last_good = (newest.stamp_ns, memory)
 
     def _surface(self, place: Placement, depth_m: FloatArray, mask: MaskArray, intrinsics: Intrinsics) -> FloatArray:
-        """(h, w) depth of the newest frame, averaged over neighbours and over time; nothing is kept of a lost one."""
-        depth_m = smoothed(depth_m)
+        """(h, w) smooth depth of the newest frame, averaged over time; nothing is kept of a lost one."""
         if place.world_from_camera is None:
             self._fusion.forget()
             return depth_m
@@ -612,19 +617,19 @@ class SceneEstimator:
         """Move the tracks to the newest frame; there are none in a lost one."""
         if place.world_from_camera is None:
             return empty_track_set()
-        units = pair.in_newest.points_match if self.match_tracks else None
-        matched = None if units is None else torch.from_numpy(smoothed((units * own_metres_per_unit).numpy()))
         observation = TrackObservation(
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,
             image_rgb=window.frames[-1].image_rgb,
             reference_rgb=frame_at(window, pair.reference_stamp_ns).image_rgb,
-            points_matched=matched,
+            points_matched=pair.in_newest.points_match if self.match_tracks else None,
             conf_match=pair.in_newest.conf_match,
             depth=depth_m,
             dynamic_mask=mask,
             intrinsics=intrinsics,
             world_from_camera=place.world_from_camera,
+            metres_per_unit=own_metres_per_unit,
+            blur_px=BLUR_PX,
         )
         return self._tracker.update(observation)
 
@@ -684,7 +689,12 @@ def smoothed(values: FloatArray) -> FloatArray:
 
 def on_rays(depth: FloatArray, intrinsics: Intrinsics) -> FloatArray:
     """(h, w, 3) points at ``depth`` (h, w) on the rays of a calibrated camera."""
-    return unproject(pixel_grid(*depth.shape), depth, intrinsics.matrix()).astype(np.float32)
+    height, width = depth.shape
+    right = ((np.arange(width) - intrinsics.cx_px) / intrinsics.fx_px).astype(np.float32)
+    down = ((np.arange(height) - intrinsics.cy_px) / intrinsics.fy_px).astype(np.float32)
+    depth = np.ascontiguousarray(depth, np.float32)
+    points: FloatArray = cv2.merge((depth * right, depth * down[:, None], depth))
+    return points
 
 
 def in_metres(a_from_b: PoseArray, metres_per_unit: float) -> PoseArray:
@@ -733,9 +743,10 @@ def against(reference: FrameMemory, placed: LandmarkPose, on_points: RelativePos
 
 def in_world(world_from_reference: PoseArray, covariance: PoseArray, scale: float) -> PoseArray:
     """(6, 6) covariance in the reference's axes and unit -> world axes and metres."""
-    turn = np.kron(np.eye(2), world_from_reference[:3, :3])
-    unit = np.diag([scale] * 3 + [1.0] * 3)
-    return turn @ unit @ covariance @ unit @ turn.T
+    turn = np.zeros((6, 6))
+    turn[3:, 3:] = world_from_reference[:3, :3]
+    turn[:3, :3] = scale * turn[3:, 3:]
+    return turn @ covariance @ turn.T
 
 
 def carried(covariance: PoseArray, way: PoseArray) -> PoseArray:

@@ -8,9 +8,7 @@ mean comes with it, in the depth that it has now, and begins anew where the newe
 import cv2
 import numpy as np
 
-from pomato_ros.geometry.camera import project, unproject
-from pomato_ros.geometry.grid import pixel_grid
-from pomato_ros.geometry.rigid import invert, transform
+from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -61,7 +59,7 @@ class DepthFusion:
         if stride > 1:
             return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics)
         valid = np.isfinite(depth_m) & (depth_m > 0)
-        newest = np.log(np.where(valid, depth_m, 1.0)).astype(np.float32)
+        newest = np.log(np.where(valid, depth_m, np.float32(1.0)).astype(np.float32, copy=False))
         looks = valid.astype(np.float32)
         mean = newest
         if self._world_from_camera is not None:
@@ -69,11 +67,11 @@ class DepthFusion:
             carried, told = self._carried(newest, moving, flow_to_before, newest_from_before, intrinsics.matrix())
             fits = valid & (told > 0) & (np.abs(carried - newest) < FITS)
             most = np.where(moving, np.float32(LOOKS_MOVING), np.float32(LOOKS_STILL))
-            looks = np.where(fits, np.minimum(told + 1.0, most), looks)
-            mean = np.where(fits, carried + (newest - carried) / np.maximum(looks, 1.0), newest)
+            looks = np.where(fits, np.minimum(told + np.float32(1.0), most), looks)
+            mean = np.where(fits, carried + (newest - carried) / np.maximum(looks, np.float32(1.0)), newest)
         self._log_depth, self._looks = np.where(valid, mean, np.float32(HOLE)), looks
         self._world_from_camera = world_from_camera
-        return np.where(valid, np.exp(mean), depth_m).astype(np.float32)
+        return np.where(valid, np.exp(mean), depth_m).astype(np.float32, copy=False)
 
     def _update_thinned(
         self,
@@ -92,9 +90,10 @@ class DepthFusion:
         flow = None if flow_to_before is None else flow_to_before[few] / np.float32(stride)
         mean = self.update(depth_m[few], moving[few], flow, world_from_camera, camera)
         with np.errstate(all="ignore"):
-            factor = np.nan_to_num(mean / depth_m[few], nan=1.0)
-        nearest = np.repeat(np.repeat(factor, stride, axis=0), stride, axis=1)
-        return (depth_m * nearest[: depth_m.shape[0], : depth_m.shape[1]]).astype(np.float32)
+            factor = mean / depth_m[few]
+        factor = np.where(np.isfinite(factor), factor, np.float32(1.0))
+        nearest = cv2.resize(factor, (stride * width, stride * height), interpolation=cv2.INTER_NEAREST)
+        return (depth_m * nearest[: depth_m.shape[0], : depth_m.shape[1]]).astype(np.float32, copy=False)
 
     def _carried(
         self,
@@ -107,19 +106,53 @@ class DepthFusion:
         """The means (h, w) of the frame before at the newest pixels, as log depth now, and their looks; 0 for none."""
         if self._log_depth is None or self._looks is None:
             return log_depth, np.zeros_like(log_depth)
-        grid = pixel_grid(*moving.shape)
-        places = transform(invert(newest_from_before), unproject(grid, np.exp(log_depth), camera_matrix))
-        by_flow = np.full_like(grid, np.nan) if flow is None else grid + flow
-        source = np.where(moving[..., None], by_flow, project(places, camera_matrix))
-        x, y = np.moveaxis(np.nan_to_num(source, nan=-9.0).clip(-9.0, 1e5).astype(np.float32), -1, 0)
+        by_flow = bool(moving.any())
+        x, y = pixels_before(np.exp(log_depth), newest_from_before, camera_matrix)
+        if by_flow:
+            height, width = moving.shape
+            along_x, along_y = (np.nan, np.nan) if flow is None else (flow[..., 0], flow[..., 1])
+            x = np.where(moving, np.arange(width, dtype=np.float32) + along_x, x)
+            y = np.where(moving, np.arange(height, dtype=np.float32)[:, None] + along_y, y)
+        x, y = (np.where(np.isfinite(part), part, -9.0).clip(-9.0, 1e5).astype(np.float32) for part in (x, y))
         looks = cv2.remap(self._looks, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
         between, nearest = (
             cv2.remap(self._log_depth, x, y, how, borderMode=cv2.BORDER_REPLICATE)
             for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
         )
         before = np.where(np.abs(between - nearest) < EDGE, between, nearest)
-        before = np.where(looks > 0, before, 0.0)
-        there = transform(newest_from_before, unproject(np.stack((x, y), axis=-1), np.exp(before), camera_matrix))
-        ahead = there[..., 2] > 0
-        now = np.where(moving, before, np.log(np.where(ahead, there[..., 2], 1.0)))
-        return now.astype(np.float32), np.where(moving | ahead, looks, 0.0).astype(np.float32)
+        before = np.where(looks > 0, before, np.float32(0.0))
+        depth = depth_after(x, y, np.exp(before), newest_from_before, camera_matrix)
+        ahead = depth > 0
+        now = np.log(np.where(ahead, depth, np.float32(1.0)))
+        if by_flow:
+            now, ahead = np.where(moving, before, now), ahead | moving
+        return now, np.where(ahead, looks, np.float32(0.0))
+
+
+def pixels_before(
+    depth_m: FloatArray, newest_from_before: PoseArray, camera_matrix: PoseArray
+) -> tuple[FloatArray, FloatArray]:
+    """Places (h, w) of x and y in the image before of all pixels of the newest, at rest and ``depth_m`` (h, w) away.
+
+    With ``H = K R K^-1`` and ``e = K t``, R and t from the newest camera to the one before, a pixel (u, v, 1) at depth
+    d is at ``d H (u, v, 1) + e``, which falls apart into a row and a column. NaN for what was not in front.
+    """
+    before_from_newest = invert(newest_from_before)
+    by_pixel = (camera_matrix @ before_from_newest[:3, :3] @ np.linalg.inv(camera_matrix)).astype(np.float32)
+    offset = (camera_matrix @ before_from_newest[:3, 3]).astype(np.float32)
+    height, width = depth_m.shape
+    u, v = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    x, y, z = (
+        depth_m * (a * u + (b * v + c)) + e for (a, b, c), e in zip(by_pixel.tolist(), offset.tolist(), strict=True)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.float32(1.0) / np.where(z > 0, z, np.float32(np.nan))
+    return x * inverse, y * inverse
+
+
+def depth_after(
+    x: FloatArray, y: FloatArray, depth_m: FloatArray, newest_from_before: PoseArray, camera_matrix: PoseArray
+) -> FloatArray:
+    """(h, w) depth in the newest camera of what the camera before saw at pixels x, y (h, w), ``depth_m`` away."""
+    a, b, c = (newest_from_before[2, :3] @ np.linalg.inv(camera_matrix)).tolist()
+    return depth_m * (a * x + (b * y + c)) + np.float32(newest_from_before[2, 3])

@@ -15,7 +15,8 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale,
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.pnp import PnpFailure, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
-from pomato_ros.scene.features import PATCH_PX, follow_features, new_features, softened
+from pomato_ros.scene.features import PATCH_PX, new_features, softened
+from pomato_ros.scene.follow import follow_from
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
@@ -23,6 +24,8 @@ MIN_LANDMARKS = 25  # fewer that agree decide nothing
 MIN_AGREEING = 0.5  # share of the landmarks that are followed
 RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
 RANSAC_DRAWS = 100
+FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
+STEPS = 10  # most of Lucas and Kanade's on a level
 FIRST_PX = 11  # side of the patch that is compared from one image to the next; from the anchor's, features.PATCH_PX
 PIXEL_STD = 0.25  # px, of a feature that is followed well
 POOR_STD = 1.0  # px, along an edge of the texture, where nothing tells a feature's place, and
@@ -36,12 +39,12 @@ REPEATED_LOOKS = 8.0  # errors last for about so many frames: a look counts as t
 GATE = 3.0  # standard deviations beyond which a landmark is not believed
 MISSES = 2  # looks in a row at which a landmark may disagree
 SOLVER_STEPS = 8
+SETTLED = 1e-2  # standard deviations: a shorter step is the last
 PLACE_SHARE = 0.011  # of the way, by which a path on landmarks goes astray, one standard deviation
 NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
-BLUR_PX = 5  # median over so many pixels of the depth a landmark is begun with
 LEAST_AHEAD_M = 1e-3  # nearer, and behind, derivatives are those of here: else covariances in pixels become singular
 
 
@@ -108,6 +111,8 @@ class Landmarks:
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._newest: NDArray[np.uint8] | None = None
         self._found: MaskArray | None = None
+        self._places = pixels  # in the image of the last look; of those that were not found, as before
+        self._soft: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # the last image, as it came and softened
         self._log_depth_std = LOG_DEPTH_STD
         self._steps = 0
 
@@ -122,7 +127,7 @@ class Landmarks:
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
-        places, found = self._follow(softened(image_rgb))
+        places, found = self._follow(self._softened(image_rgb))
         nearest = np.rint(places[found]).astype(int)
         usable = found.copy()
         usable[found] = static[nearest[:, 1], nearest[:, 0]]
@@ -142,7 +147,7 @@ class Landmarks:
         if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
             return None
         self._found = found
-        self._rows.pixels = np.where(found[:, None], places, self._rows.pixels)
+        self._places = np.where(found[:, None], places, self._rows.pixels)
         spread = rows.spread(intrinsics.fx_px)
         return solve_on_landmarks(
             solution.reference_from_camera,
@@ -154,17 +159,26 @@ class Landmarks:
             intrinsics,
         )
 
+    def _softened(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """:func:`features.softened`, once for an image that is located and learnt from."""
+        if self._soft is None or self._soft[0] is not image_rgb:
+            self._soft = (image_rgb, softened(image_rgb))
+        return self._soft[1]
+
     def _follow(self, newest: NDArray[np.uint8]) -> tuple[PoseArray, MaskArray]:
         """Places (n, 2) and which were found (n,): from the last image first, then precisely from each anchor's."""
         rows = self._rows
         assert self._newest is not None  # noqa: S101
-        expected, near = follow_features(self._newest, newest, rows.pixels, rows.pixels, FIRST_PX)
+        expected, near = follow_from(
+            self._newest, newest, rows.pixels, rows.pixels, FIRST_PX, levels=FAR, steps=STEPS, checked=False
+        )
         expected = np.where(near[:, None], expected, rows.pixels)
         places, found = expected.copy(), np.zeros(len(near), bool)
         for anchor in np.unique(rows.anchors).tolist():
             here = rows.anchors == anchor
-            places[here], found[here] = follow_features(
-                self._images[anchor], newest, rows.anchor_pixels[here], expected[here]
+            begun, pixels = self._images[anchor], rows.anchor_pixels[here]
+            places[here], found[here] = follow_from(
+                begun, newest, pixels, expected[here], PATCH_PX, levels=NEAR, steps=STEPS
             )
         return places, found
 
@@ -178,9 +192,10 @@ class Landmarks:
         """Metres per unit of a depth map (h, w) of the image that was located last; None if it cannot be told."""
         if self._found is None:
             return None
-        rows = self._rows.pick(self._found & (self._rows.misses == 0))
+        told = self._found & (self._rows.misses == 0)
+        rows = self._rows.pick(told)
         depth = transform(invert(world_from_camera), rows.places_world())[:, 2]
-        nearest = np.rint(rows.pixels).astype(int)
+        nearest = np.rint(self._places[told]).astype(int)
         try:
             scale = robust_scale(depth_units[nearest[:, 1], nearest[:, 0]], depth)
         except DegenerateAlignmentError:
@@ -198,18 +213,18 @@ class Landmarks:
     ) -> None:
         """Take in what the located image says of the landmarks, drop those that disagree, and begin new ones.
 
-        ``depth_m`` (h, w) in the unit of the world, whose variance is ``depth_variance_factor`` times that of a good
-        network (:class:`pomato_ros.scene.trust.PoseTrust`).
+        ``depth_m`` (h, w) in the unit of the world, without errors of single pixels; its variance is
+        ``depth_variance_factor`` times that of a good network (:class:`pomato_ros.scene.trust.PoseTrust`).
         """
         self._log_depth_std = min(LOG_DEPTH_STD * depth_variance_factor**0.5, WORST_LOG_DEPTH_STD)
-        smooth = cv2.medianBlur(np.ascontiguousarray(depth_m, dtype=np.float32), BLUR_PX)
         if self._found is None:
             self._rows = self._rows.pick(np.zeros(len(self._rows.pixels), bool))
         else:
-            self._look(self._found, smooth, static, world_from_camera, intrinsics)
-        self._newest, self._found = softened(image_rgb), None
+            self._rows.pixels = self._places
+            self._look(self._found, depth_m, static, world_from_camera, intrinsics)
+        self._newest, self._found = self._softened(image_rgb), None
         if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
-            self._begin(smooth, static, world_from_camera, intrinsics)
+            self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1
         held = set(self._rows.anchors.tolist())
         self._images = {anchor: image for anchor, image in self._images.items() if anchor in held}
@@ -346,27 +361,39 @@ def solve_on_landmarks(
         along: (n, 3) the part of it that depth has, one standard deviation along the anchor's ray.
         intrinsics: of the camera.
     """
-    pose = world_from_camera
+    pose, step = world_from_camera, np.zeros(6)
+    seen, places, depth_steps = (np.ascontiguousarray(part.T) for part in (pixels, places_world, along))
+    spreads, noises = np.ascontiguousarray(spread.transpose(1, 2, 0)), np.ascontiguousarray(noise.transpose(1, 2, 0))
     for _ in range(SOLVER_STEPS):
-        residual = project(transform(invert(pose), places_world), intrinsics.matrix()) - pixels
-        by_point = pixels_by_point(places_world, pose, intrinsics)
-        in_pixels = by_point @ spread @ np.swapaxes(by_point, -1, -2) + noise
-        weight = np.linalg.inv(in_pixels)
-        squared = np.einsum("ni,nij,nj->n", residual, weight, residual)
+        offset = places - pose[:3, 3:]
+        x, y, z = pose[:3, :3].T @ offset
+        if not (z > 0).all():
+            return None
+        residual = np.stack((x * (intrinsics.fx_px / z), y * (intrinsics.fy_px / z)))
+        residual += np.array([[intrinsics.cx_px], [intrinsics.cy_px]]) - seen
+        by_x, by_y = rows_by_point(x, y, z, pose[:3, :3], intrinsics)
+        spread_x, spread_y = (spreads * by_x).sum(axis=1), (spreads * by_y).sum(axis=1)
+        xx, yy = (spread_x * by_x).sum(axis=0) + noises[0, 0], (spread_y * by_y).sum(axis=0) + noises[1, 1]
+        xy = (spread_x * by_y).sum(axis=0) + noises[0, 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = np.stack((yy, -xy, xx)) / (xx * yy - xy * xy)
+            squared = weights[0] * residual[0] ** 2 + weights[2] * residual[1] ** 2
+            squared += 2.0 * weights[1] * residual[0] * residual[1]
         if not np.isfinite(squared).all():
             return None
-        weight /= (1.0 + squared / GATE)[:, None, None]
-        turning = np.cross(by_point, (places_world - pose[:3, 3])[:, None, :])
-        jacobian = np.concatenate((-by_point, turning), axis=-1)
-        weighted = np.swapaxes(jacobian, -1, -2) @ weight
-        normal = (weighted @ jacobian).sum(axis=0)
+        weights /= 1.0 + squared / GATE
+        jacobian_x, jacobian_y = (np.concatenate((-by, _crossed(by, offset))) for by in (by_x, by_y))
+        weighted_x = weights[0] * jacobian_x + weights[1] * jacobian_y
+        weighted_y = weights[1] * jacobian_x + weights[2] * jacobian_y
+        normal = weighted_x @ jacobian_x.T + weighted_y @ jacobian_y.T
         try:
-            step = -np.linalg.solve(normal, (weighted @ residual[..., None]).sum(axis=0)[:, 0])
+            step = -np.linalg.solve(normal, weighted_x @ residual[0] + weighted_y @ residual[1])
         except np.linalg.LinAlgError:
             return None
         pose = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
-    by_depth = (by_point @ along[..., None])[..., 0]
-    pulls = (weighted @ by_depth[..., None])[..., 0]  # (n, 6) of one standard deviation of each log depth
+        if step @ normal @ step < SETTLED**2:
+            break
+    pulls = (weighted_x * (by_x * depth_steps).sum(axis=0) + weighted_y * (by_y * depth_steps).sum(axis=0)).T
     covariance = np.linalg.inv(normal)
     covariance = covariance + covariance @ shared_pulls(pulls, pixels, intrinsics) @ covariance
     agree = squared < 2 * GATE**2
@@ -374,8 +401,25 @@ def solve_on_landmarks(
     if count < MIN_LANDMARKS:
         return None
     excess = max(1.0, 0.5 * float(squared[agree].mean()))  # the mean of two squared normals is 2
-    residual_px = float(np.sqrt((residual[agree] ** 2).sum(axis=-1).mean()))
+    residual_px = float(np.sqrt((residual[:, agree] ** 2).sum(axis=0).mean()))
     return LandmarkPose(pose, covariance * excess, float(agree.mean()), count, residual_px)
+
+
+def rows_by_point(
+    x: PoseArray, y: PoseArray, z: PoseArray, rotation: PoseArray, intrinsics: Intrinsics
+) -> tuple[PoseArray, PoseArray]:
+    """:func:`pixels_by_point` of points x, y, z (n,) in a camera turned by ``rotation`` (3, 3): two of (3, n)."""
+    inverse = 1.0 / np.maximum(z, LEAST_AHEAD_M)
+    right, down, ahead = (rotation[:, axis, None] for axis in range(3))
+    return (
+        (right - ahead * (x * inverse)) * (intrinsics.fx_px * inverse),
+        (down - ahead * (y * inverse)) * (intrinsics.fy_px * inverse),
+    )
+
+
+def _crossed(a: PoseArray, b: PoseArray) -> PoseArray:
+    """(3, n) cross products of columns (3, n), without the price of NumPy's own."""
+    return np.stack((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
 
 
 def shared_pulls(pulls: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:

@@ -134,10 +134,11 @@ class Objects:
         """Find every object in the newest frame."""
         regions = find_regions(observation)
         track_ids, positions, track_rows = _tracks_on(regions.label_image, regions.stride, observation.tracks)
-        owners = self._owners(regions, track_ids, track_rows, positions, observation.stamp_ns)
+        ways = self._ways(track_ids, positions)
+        owners = self._owners(regions, track_ids, track_rows, ways, observation.stamp_ns)
         point_owners, track_owners = self._shared(regions, owners, track_rows, positions, observation.stamp_ns)
         self._own(track_ids, track_owners)
-        seen = self._see(observation, regions.points, point_owners, track_ids, track_owners, positions)
+        seen = self._see(observation, regions.points, point_owners, track_owners, ways)
         self._age(seen)
         alive = np.isin(self._owned_tracks[:, 0], observation.tracks.ids)
         alive &= np.isin(self._owned_tracks[:, 1], list(self._things))
@@ -150,7 +151,7 @@ class Objects:
         regions: _Regions,
         track_ids: NDArray[np.int64],
         track_rows: NDArray[np.int64],
-        positions: PoseArray,
+        ways: PoseArray,
         stamp_ns: int,
     ) -> list[list[int]]:
         """The things that each region is of: several where they touch; a new one where nothing known is."""
@@ -160,7 +161,7 @@ class Objects:
         for row, column in np.argwhere(claims).tolist():
             thing = self._things[numbers[column]]
             claims[row, column] = self._distance(thing, regions.centres[row], regions.sizes[row], stamp_ns) < 1.0
-        parted = self._parted(claims, votes, track_ids, track_rows, positions, stamp_ns)
+        parted = self._parted(claims, votes, track_rows, ways, stamp_ns)
         claims &= ~parted
         owners = [[numbers[column] for column in np.flatnonzero(row)] for row in claims]
         claimed = {number for row in owners for number in row}
@@ -194,9 +195,8 @@ class Objects:
         self,
         claims: MaskArray,
         votes: PoseArray,
-        track_ids: NDArray[np.int64],
         track_rows: NDArray[np.int64],
-        positions: PoseArray,
+        ways: PoseArray,
         stamp_ns: int,
     ) -> MaskArray:
         """(regions, things) those of the claims where a region goes another way than the thing's largest piece."""
@@ -204,12 +204,9 @@ class Objects:
         for column in np.flatnonzero(claims.sum(axis=0) > 1):
             rows = np.flatnonzero(claims[:, column])
             rows = rows[np.argsort(-votes[rows, column], kind="stable")]
-            ways = [
-                self._track_velocity(track_ids[track_rows == row], positions[track_rows == row], stamp_ns)
-                for row in rows
-            ]
-            main = ways[0]
-            for row, way in zip(rows[1:], ways[1:], strict=True):
+            velocities = [self._track_velocity(ways[:, track_rows == row], stamp_ns) for row in rows]
+            main = velocities[0]
+            for row, way in zip(rows[1:], velocities[1:], strict=True):
                 if main is not None and way is not None:
                     limit = max(PART_M_S, PART_SIGMAS * float(np.hypot(main[1], way[1])))
                     parted[row, column] = np.linalg.norm(way[0] - main[0]) > limit
@@ -276,9 +273,8 @@ class Objects:
         observation: ObjectObservation,
         points: PoseArray,
         point_owners: NDArray[np.int64],
-        track_ids: NDArray[np.int64],
         track_owners: NDArray[np.int64],
-        positions: PoseArray,
+        ways: PoseArray,
     ) -> set[int]:
         """Bring every thing that has points up to date; their numbers."""
         numbers, rows = np.unique(point_owners, return_inverse=True)
@@ -295,28 +291,33 @@ class Objects:
             if thing.hidden_frames:
                 thing.centres.clear()
             thing.centres.append((observation.stamp_ns, thing.centre))
-            way = self._track_velocity(track_ids[mine], positions[mine], observation.stamp_ns)
+            way = self._track_velocity(ways[:, mine], observation.stamp_ns)
             way = way or _line_velocity(list(thing.centres))
             if way is not None:
                 lag = 0.5 * HISTORY * ACCELERATION_M_S2 * seconds
                 thing.learn_velocity(way[0], float(np.hypot(way[1], lag)), STD_LEAST * float(away_m[row]))
         return set(numbers.tolist())
 
-    def _track_velocity(
-        self, track_ids: NDArray[np.int64], positions: PoseArray, stamp_ns: int
-    ) -> tuple[PoseArray, float] | None:
-        """Velocity (3,) of some tracks and its standard deviation, from medians of how they came; None: not told."""
-        if len(track_ids) < LEAST_TRACKS:
+    def _ways(self, track_ids: NDArray[np.int64], positions: PoseArray) -> PoseArray:
+        """(looks, k, 3) from where tracks are now back to where they were at each earlier look; NaN: not seen there."""
+        back = [_rows_at(_places_of(track_ids, ids), places) - positions for _, ids, places in self._looks]
+        return np.stack(back) if back else np.zeros((0, *positions.shape))
+
+    def _track_velocity(self, ways: PoseArray, stamp_ns: int) -> tuple[PoseArray, float] | None:
+        """Velocity (3,) of the tracks of some ways and its standard deviation, from medians; None: not told."""
+        if ways.shape[1] < LEAST_TRACKS:
             return None
-        came, spread = [(stamp_ns, np.zeros(3))], 0.0
-        for before_ns, ids, places in self._looks:
-            then = _places_of(track_ids, ids)
-            if np.count_nonzero(then >= 0) >= LEAST_TRACKS:
-                back = places[then[then >= 0]] - positions[then >= 0]
-                came.append((before_ns, _middles(back)))
-                if len(came) == 2:  # the longest way
-                    misfit = _middles(np.linalg.norm(back - came[-1][1], axis=-1))
-                    spread = float(misfit) / max((stamp_ns - before_ns) * 1e-9, 1e-9)
+        counts = np.count_nonzero(~np.isnan(ways[..., 0]), axis=1)
+        told = np.flatnonzero(counts >= LEAST_TRACKS)
+        ordered, last, each = np.sort(ways, axis=1), counts[told] - 1, told  # what is no number comes last
+        middles = 0.5 * (ordered[each, last // 2] + ordered[each, (last + 1) // 2])
+        stamps = [before_ns for before_ns, _, _ in self._looks]
+        came = [(stamp_ns, np.zeros(3)), *((stamps[row], middle) for row, middle in zip(told, middles, strict=True))]
+        spread = 0.0
+        if len(told):  # the first is the longest way
+            back = ways[told[0]]
+            misfit = _middles(np.linalg.norm(back[~np.isnan(back[:, 0])] - middles[0], axis=-1))
+            spread = float(misfit) / max((stamp_ns - stamps[told[0]]) * 1e-9, 1e-9)
         way = _line_velocity(came)
         return way and (way[0], float(np.hypot(way[1], TURN_SHARE * spread)))
 
@@ -437,13 +438,12 @@ def boxes_of(points: PoseArray, rows: NDArray[np.int64], count: int) -> tuple[Po
     """
     low, high = np.full((2, count, 3), np.nan)
     sizes = np.bincount(rows, minlength=count)
-    begins = np.cumsum(sizes) - sizes
-    some = sizes > 0
-    for axis in range(3):
-        values = points[np.lexsort((points[:, axis], rows)), axis]
-        for quantile, corner in zip(BOX_QUANTILES, (low, high), strict=True):
-            places = begins + np.rint(quantile * np.maximum(sizes - 1, 0)).astype(int)
-            corner[some, axis] = values[places[some]]
+    together = points.T[:, np.argsort(rows, kind="stable")]
+    ends = np.cumsum(sizes)
+    for row in np.flatnonzero(sizes).tolist():
+        ranks = [round(quantile * float(sizes[row] - 1)) for quantile in BOX_QUANTILES]
+        values = np.partition(together[:, ends[row] - sizes[row] : ends[row]], ranks, axis=1)
+        low[row], high[row] = values[:, ranks[0]], values[:, ranks[1]]
     return low, high
 
 
@@ -485,6 +485,13 @@ def _places_of(values: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[n
     order = np.argsort(among)
     found = order[np.searchsorted(among[order], values).clip(0, len(among) - 1)]
     return np.where(among[found] == values, found, -1)
+
+
+def _rows_at(places: NDArray[np.int64], values: PoseArray) -> PoseArray:
+    """(m, 3) those of ``values`` (n, 3) at ``places`` (m,); NaN at -1."""
+    if not len(values):
+        return np.full((len(places), 3), np.nan)
+    return np.where((places >= 0)[:, None], values[places], np.nan)
 
 
 def _line_velocity(places: list[tuple[int, PoseArray]]) -> tuple[PoseArray, float] | None:

@@ -7,9 +7,8 @@ import numpy as np
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
 from pomato_ros.geometry.camera import focal_by_irls, unproject
-from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure, PnpSolution, solve_pose
-from pomato_ros.geometry.rigid import invert, rotation_angle, transform
+from pomato_ros.geometry.rigid import invert, rotation_angle
 from pomato_ros.scene.features import FeatureMatches, keep_rigid
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -17,7 +16,7 @@ PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 
 PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
-ENOUGH_PIXELS = 10_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
+ENOUGH_PIXELS = 5_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
 DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
@@ -54,18 +53,19 @@ def solve_relative_pose(
         intrinsics: of the newest frame.
     """
     height, width = confidence.shape
-    usable = static & np.isfinite(points_reference).all(axis=-1)
+    stride, few = thinning(height, width), thinned(static)
+    points, sureness = points_reference[few], confidence[few]
+    with np.errstate(invalid="ignore"):  # of the sum: no number among three shows in it
+        usable = static[few] & np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
     if not usable.any():
         return PnpFailure("no static pixel is left to solve a pose on")
-    usable &= confidence >= np.quantile(confidence[usable], 1.0 - CONFIDENT_SHARE)
-    threshold_px = PNP_THRESHOLD_SHARE * max(height, width)
-    stride = thinning(height, width)
-    thinned = usable[::stride, ::stride]
+    usable &= sureness >= lower_quantile(sureness[usable], 1.0 - CONFIDENT_SHARE)
+    y, x = np.nonzero(usable)
     solution = solve_pose(
-        pixel_grid(height, width)[::stride, ::stride][thinned],
-        points_reference[::stride, ::stride][thinned],
+        stride * np.stack((x, y), axis=-1).astype(np.float64),
+        points[y, x],
         intrinsics.matrix(),
-        threshold_px=threshold_px,
+        threshold_px=PNP_THRESHOLD_SHARE * max(height, width),
         iterations=PNP_ITERATIONS,
         seed=PNP_SEED,
     )
@@ -132,15 +132,54 @@ def thinning(height: int, width: int) -> int:
     return max(1, round((height * width / ENOUGH_PIXELS) ** 0.5))
 
 
+def lower_quantile(values: FloatArray, share: float) -> float:
+    """The value at rank ``share`` of (n,) values, the lower of two; without NumPy's price of a weighted mean."""
+    rank = int(share * (len(values) - 1))
+    return float(np.partition(values, rank)[rank])
+
+
 def relative_scale(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> RobustScale | None:
     """Factor from a pointmap's depth to a known depth map of the same pixels, (h, w) each; None if none compares."""
+    few = thinned(static)
+    return _scale_of_few(depth_units[few], depth_m[few], static[few], static.size)
+
+
+def scale_to_met_depth(
+    points_reference: FloatArray,
+    static: MaskArray,
+    known_depth_m: FloatArray,
+    known_static: MaskArray,
+    intrinsics: Intrinsics,
+) -> RobustScale | None:
+    """:func:`relative_scale` of points (h, w, 3), static where told, to the depth they meet (:func:`depth_met`)."""
+    few = thinned(static)
+    points = points_reference[few]
+    met = depth_met(points, known_depth_m, known_static, intrinsics)
+    return _scale_of_few(points[..., 2], met, static[few], static.size)
+
+
+def scale_to_moved_points(
+    depth_units: FloatArray, points_reference: FloatArray, reference_from_newest: PoseArray, static: MaskArray
+) -> RobustScale | None:
+    """:func:`relative_scale` of the newest depth (h, w) to points (h, w, 3) of the reference camera, moved into it."""
+    few = thinned(static)
+    depth = depth_in_newest(points_reference[few], reference_from_newest)
+    return _scale_of_few(depth_units[few], depth, static[few], static.size)
+
+
+def thinned(values: MaskArray) -> tuple[slice, slice]:
+    """Those rows and columns of an image (h, w) that are enough to tell its scale from."""
+    stride = thinning(*values.shape)
+    return slice(None, None, stride), slice(None, None, stride)
+
+
+def _scale_of_few(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray, pixels: int) -> RobustScale | None:
+    """The robust factor between thinned maps; each of them counts for its share of all ``pixels``."""
     try:
-        stride = thinning(*static.shape)
-        thinned = np.where(static, depth_units, np.nan)[::stride, ::stride]
-        found = robust_scale(thinned, depth_m[::stride, ::stride])
+        found = robust_scale(depth_units[static], depth_m[static])
     except DegenerateAlignmentError:
         return None
-    return replace(found, count=found.count * stride**2)
+    return replace(found, count=round(found.count * pixels / static.size))
 
 
 def metres_per_unit(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> float | None:
@@ -158,12 +197,12 @@ def depth_met(
     outside the image or beside a pixel that is not static.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = np.where(static & (depth_m > 0), 1.0 / depth_m, np.nan).astype(np.float32)
-        ahead = np.where(points_reference[..., 2] > 0, points_reference[..., 2], np.nan)
-        x = intrinsics.fx_px * points_reference[..., 0] / ahead + intrinsics.cx_px
-        y = intrinsics.fy_px * points_reference[..., 1] / ahead + intrinsics.cy_px
+        inverse = np.float32(1.0) / np.where(static & (depth_m > 0), depth_m, np.float32(np.nan)).astype(np.float32)
+        nearness = 1.0 / np.where(points_reference[..., 2] > 0, points_reference[..., 2], np.float32(np.nan))
+        x = intrinsics.fx_px * points_reference[..., 0] * nearness + intrinsics.cx_px
+        y = intrinsics.fy_px * points_reference[..., 1] * nearness + intrinsics.cy_px
         # what is no number is far outside
-        at = [np.nan_to_num(part, nan=-2.0, posinf=-2.0, neginf=-2.0).astype(np.float32) for part in (x, y)]
+        at = [np.where(np.isfinite(part), part, -2.0).astype(np.float32) for part in (x, y)]
         met: FloatArray = cv2.remap(
             inverse, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
         )
@@ -179,8 +218,10 @@ def scale_doubt(scale: RobustScale, position: PoseArray) -> PoseArray:
 
 
 def depth_in_newest(points_reference: FloatArray, reference_from_newest: PoseArray) -> FloatArray:
-    """(h, w) depth in the newest camera of points given in the reference camera, one unit throughout."""
-    return transform(invert(reference_from_newest), points_reference)[..., 2].astype(np.float32)
+    """(h, w) depth in the newest camera of points (h, w, 3) given in the reference camera, one unit throughout."""
+    x, y, z, offset = invert(reference_from_newest)[2].tolist()
+    points = points_reference
+    return np.asarray(x * points[..., 0] + y * points[..., 1] + z * points[..., 2] + offset, dtype=np.float32)
 
 
 def motion_between(world_from_a: PoseArray, world_from_b: PoseArray, seconds: float) -> tuple[float, float]:

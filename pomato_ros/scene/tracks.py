@@ -8,17 +8,20 @@ on as it did.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project, unproject
-from pomato_ros.geometry.grid import sample_bilinear
 from pomato_ros.geometry.rigid import invert, transform
-from pomato_ros.scene.features import follow_features, softened
+from pomato_ros.scene.features import softened
+from pomato_ros.scene.follow import follow_from
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
 PATCH_PX = 11  # that is compared with the reference frame's: tracks need not lie on corners
+FAR, NEAR = 3, 1  # levels of the image pyramid above the image, of a start that is rough and of one that is good
+STEPS = 10  # most of Lucas and Kanade's on a level
 OCCLUSION_SHARE = 0.1  # a track this share of its depth behind the surface at its pixel is hidden
 VELOCITY_SMOOTHING = 0.5  # weight of the newest difference
 LOOKS_KEPT = 30.0  # a resting track's place is a mean over about so many looks
@@ -77,6 +80,8 @@ class TrackObservation:
     dynamic_mask: MaskArray  # (h, w)
     intrinsics: Intrinsics
     world_from_camera: PoseArray
+    metres_per_unit: float = 1.0  # of points_matched
+    blur_px: int = 1  # side of the square over which points_matched is to be the median, 1 or 5
 
 
 class Tracker:
@@ -184,9 +189,10 @@ class Tracker:
             expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
             sampled[followed, :3] = expected[followed]
         elif followed.any():
-            maps = torch.cat((observation.points_matched, observation.conf_match[..., None]), dim=-1)
-            pixels = torch.from_numpy(self._alive.reference_pixels[followed])
-            sampled[followed] = sample_bilinear(maps[None].double(), pixels)[0].numpy().reshape(-1, 4)
+            pixels = self._alive.reference_pixels[followed]
+            points, confidence = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
+            sampled[followed, :3] = sample(points, pixels, observation.blur_px) * observation.metres_per_unit
+            sampled[followed, 3:] = sample(confidence, pixels)
         return sampled
 
     def _find(
@@ -203,6 +209,8 @@ class Tracker:
         """
         alive = self._alive
         places, found = np.zeros_like(alive.reference_pixels), np.zeros_like(followed)
+        expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
+        expected_px = project(expected, observation.intrinsics.matrix())
         if not followed.any() or self._reference_image is None:
             return places, found
         start = alive.reference_pixels[followed]
@@ -214,14 +222,28 @@ class Tracker:
             inside = np.all((told >= 0) & (told <= np.array((width - 1, height - 1))), axis=-1)
             begin = np.where(inside[:, None], told, start)
             before = alive.image_pixels[followed]
-            known = np.isfinite(before[:, 0])
+            at = expected_px[followed]
+            rests = ~alive.dynamic[followed] & (alive.looks[followed] > 0)
+            rests &= np.all((at >= 0) & (at <= np.array((width - 1, height - 1))), axis=-1)
+            begin = np.where(rests[:, None], at, begin)  # the camera's pose says where it is
+            known = np.isfinite(before[:, 0]) & ~rests
             if known.any() and self._last_image is not None:
-                near, good = follow_features(self._last_image, image, before[known], before[known], PATCH_PX)
+                near, good = follow_from(
+                    self._last_image,
+                    image,
+                    before[known],
+                    before[known],
+                    PATCH_PX,
+                    levels=FAR,
+                    steps=STEPS,
+                    checked=False,
+                )
                 begin[known] = np.where(good[:, None], near, begin[known])
-            places[followed], found[followed] = follow_features(self._reference_image, image, start, begin, PATCH_PX)
-        expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
+            places[followed], found[followed] = follow_from(
+                self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS
+            )
         surface_m = self._on_surface(places, observation)[:, 2]
-        away_px = np.linalg.norm(places - project(expected, observation.intrinsics.matrix()), axis=-1)
+        away_px = np.linalg.norm(places - expected_px, axis=-1)
         with np.errstate(all="ignore"):
             fits = np.abs(surface_m - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
             fits &= alive.dynamic | (away_px < REST_SHARE * max(image.shape))
@@ -321,6 +343,32 @@ def uncovered_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -
         inside = (nearest >= 0).all(axis=-1) & (nearest < (width, height)).all(axis=-1)
         surface = surface_m[nearest[:, 1].clip(0, height - 1), nearest[:, 0].clip(0, width - 1)]
         return inside & (np.abs(depth_m - surface) < OCCLUSION_SHARE * surface)
+
+
+def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
+    """Values (n, c) of ``maps`` (h, w, c) between the centres of pixels, at ``pixels`` (n, 2) inside the image.
+
+    With ``blur_px`` 5, of the medians over squares of that side; they are taken only where they are read, in a strip of
+    all that lies around the pixels. What is not finite is read as it is.
+    """
+    height, width, channels = maps.shape
+    corner = np.floor(pixels).astype(int)
+    share = (pixels - corner)[:, None, :]
+    margin = blur_px // 2
+    reach = np.arange(-margin, margin + 2)
+    x = (corner[:, 0, None] + reach).clip(0, width - 1)
+    y = (corner[:, 1, None] + reach).clip(0, height - 1)
+    around = maps.reshape(-1, channels).take(y.T[:, :, None] * width + x, axis=0)  # (side, n, side, c)
+    middle = slice(margin, margin + 2)
+    corners = around[middle, :, middle].astype(np.float64)
+    if margin:
+        side = len(reach)
+        strip = cv2.medianBlur(np.ascontiguousarray(around.reshape(side, -1, channels), np.float32), blur_px)
+        medians = strip.reshape(around.shape)[middle, :, middle]
+        usable = np.isfinite(around).all(axis=(0, 2, 3))
+        corners = np.where(usable[None, :, None, None], medians, corners)
+    upper, lower = corners[:, :, 0] + share[..., 0] * (corners[:, :, 1] - corners[:, :, 0])
+    return upper + share[..., 1] * (lower - upper)
 
 
 def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:

@@ -132,3 +132,9 @@ def test_scale_follows_the_weights() -> None:
 def test_scale_of_nothing_is_an_error() -> None:
     with pytest.raises(DegenerateAlignmentError, match="no pair"):
         robust_scale([0.0, -1, np.nan], [1.0, 1, 1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 1001])
+def test_no_weights_are_equal_weights(count: int) -> None:
+    source, target = np.random.default_rng(count).uniform(0.5, 2.0, size=(2, count))
+    assert robust_scale(source, target) == robust_scale(source, target, np.full(count, 2.0))

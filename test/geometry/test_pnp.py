@@ -6,6 +6,7 @@ import pytest
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.pnp import (
     BLOCK,
+    RANSAC_POINTS,
     PnpFailure,
     PnpSolution,
     focal_candidates,
@@ -15,7 +16,17 @@ from pomato_ros.geometry.pnp import (
     solve_pose,
     solve_pose_and_focal,
 )
-from pomato_ros.geometry.rigid import compose, invert, pose_exp, rotation_angle, rotation_log, transform
+from pomato_ros.geometry.rigid import (
+    compose,
+    invert,
+    pose_exp,
+    pose_from,
+    pose_log,
+    rotation_angle,
+    rotation_exp,
+    rotation_log,
+    transform,
+)
 
 CAMERA_MATRIX = np.array([[400.0, 0, 256], [0, 400, 192], [0, 0, 1]])
 SETTINGS = {"threshold_px": 5.0, "iterations": 50, "seed": 0}
@@ -198,3 +209,21 @@ def test_normal_equations_are_the_sums_of_a_jacobian(count: int) -> None:
 def test_a_point_behind_the_camera_makes_the_cost_infinite() -> None:
     points = np.array([[0.0, 0.0, 2.0], [0.1, 0.0, 3.0], [0.0, 0.1, 2.5], [0.0, 0.0, -1.0]])
     assert normal_equations(np.eye(4), np.zeros((4, 2)), points, CAMERA_MATRIX).cost == np.inf
+
+
+def test_many_points_are_refined_to_their_own_least_squares(pose: np.ndarray) -> None:
+    """The first round takes few of the points and the last step is not looked at: neither may show."""
+    pixels, points = seen_points(pose, 4 * RANSAC_POINTS)
+    pixels += np.random.default_rng(5).normal(size=pixels.shape)
+    pixels[:800] += 40.0
+    found = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS)
+    assert isinstance(found, PnpSolution)
+    assert not found.inliers[:800].any()
+    best = found.reference_from_camera
+    for _ in range(20):  # Gauss and Newton to the very end
+        equations = normal_equations(best, pixels[found.inliers], points[found.inliers], CAMERA_MATRIX)
+        step = np.linalg.solve(equations.matrix, -equations.gradient)
+        turned = rotation_exp(step[3:]) @ best[:3, :3]
+        best = pose_from(turned, best[:3, 3] + step[:3])
+    apart = pose_log(compose(invert(best), found.reference_from_camera))
+    assert (np.abs(apart) < 0.01 * np.sqrt(np.diag(found.covariance))).all()

@@ -116,3 +116,22 @@ def test_pose_from_broadcasts_its_parts() -> None:
     poses = pose_from(np.eye(3), np.arange(6.0).reshape(2, 3))
     assert poses.shape == (2, 4, 4)
     np.testing.assert_array_equal(poses[1, :3, 3], [3, 4, 5])
+
+
+def test_one_at_a_time_is_as_many_at_once(twists: np.ndarray) -> None:
+    """Single inputs take a way of their own; the batch is its slow twin."""
+    twists = np.concatenate((twists, np.pi * np.eye(6)[3:]))  # half turns too
+    rotations, poses = rotation_exp(twists[:, 3:]), pose_exp(twists)
+    np.testing.assert_allclose([rotation_exp(twist[3:]) for twist in twists], rotations, atol=1e-15)
+    np.testing.assert_allclose([rotation_log(rotation) for rotation in rotations], rotation_log(rotations), atol=1e-15)
+    quaternions = [quaternion_xyzw_from_matrix(rotation) for rotation in rotations]
+    np.testing.assert_allclose(quaternions, quaternion_xyzw_from_matrix(rotations), atol=1e-15)
+    np.testing.assert_array_equal([cross_matrix(twist[3:]) for twist in twists], cross_matrix(twists[:, 3:]))
+    one_by_one = [pose_from(rotation, twist[:3]) for rotation, twist in zip(rotations, twists, strict=True)]
+    np.testing.assert_array_equal(one_by_one, pose_from(rotations, twists[:, :3]))
+    np.testing.assert_allclose([invert(pose) for pose in poses], invert(poses), atol=1e-15)
+
+
+def test_what_is_no_number_turns_into_none() -> None:
+    for value in (np.nan, np.inf):
+        assert np.isnan(rotation_exp([value, 0.0, 0.0])).any()

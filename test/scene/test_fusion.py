@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pomato_ros.geometry.camera import unproject
+from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import pixel_grid
-from pomato_ros.geometry.rigid import pose_exp
-from pomato_ros.scene.fusion import FITS, LOOKS_MOVING, LOOKS_STILL, DepthFusion
+from pomato_ros.geometry.rigid import invert, pose_exp, transform
+from pomato_ros.scene.fusion import FITS, LOOKS_MOVING, LOOKS_STILL, DepthFusion, depth_after, pixels_before
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -142,3 +142,15 @@ def test_of_a_large_image_every_few_pixels_tell_the_rest() -> None:
     mean = truth * np.exp(0.02 * np.kron(smooth.mean(axis=0), np.ones((80, 80))))
     inside = np.kron(np.ones((6, 8)), np.pad(np.ones((72, 72)), 4)).astype(bool)
     np.testing.assert_allclose(found[inside], mean[inside], rtol=2e-3)
+
+
+def test_pixels_and_depths_go_from_camera_to_camera_as_their_points_do() -> None:
+    """Rows and columns taken apart, against points moved one by one."""
+    newest_from_before = pose_exp([0.2, -0.1, 0.3, 0.05, -0.1, 0.03])
+    depth = noisy(depth_of_plane(np.eye(4)), 0, 0.2)
+    points = transform(invert(newest_from_before), unproject(pixel_grid(HEIGHT, WIDTH), depth, CAMERA.matrix()))
+    x, y = pixels_before(depth, newest_from_before, CAMERA.matrix())
+    np.testing.assert_allclose(np.stack((x, y), axis=-1), project(points, CAMERA.matrix()), atol=1e-3)
+    back = depth_after(x, y, points[..., 2].astype(np.float32), newest_from_before, CAMERA.matrix())
+    np.testing.assert_allclose(back, depth, rtol=1e-4)
+    assert np.isnan(pixels_before(depth, pose_exp([0.0, 0.0, 50.0, 0.0, 0.0, 0.0]), CAMERA.matrix())[0]).all()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pomato_ros.geometry.camera import project
-from pomato_ros.geometry.rigid import invert, pose_from, rotation_angle, rotation_log, transform
+from pomato_ros.geometry.rigid import invert, pose_exp, pose_from, rotation_angle, rotation_exp, rotation_log, transform
 from pomato_ros.scene.landmarks import (
     CELLS,
+    GATE,
     JUMP_PX,
     JUMP_STD,
     MIN_LANDMARKS,
@@ -17,11 +18,12 @@ from pomato_ros.scene.landmarks import (
     SHARED_DEPTH,
     Landmarks,
     jumps,
+    pixels_by_point,
     place_noise,
     solve_on_landmarks,
 )
 from pomato_ros.scene.scale import scaled_about
-from pomato_ros.structures import PoseArray
+from pomato_ros.structures import Intrinsics, PoseArray
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -235,3 +237,46 @@ def test_depth_jumps_are_where_it_jumps_and_not_on_slopes() -> None:
     depth[20, 10] = np.nan  # a hole is an edge of what is around it
     around = jumps(depth, 0.04)[20 - reach : 21 + reach, 10 - reach : 11 + reach]
     assert around.all()
+
+
+# --- the solver against its slow twin: one small matrix a landmark, all steps
+
+
+def solve_slowly(
+    pose: PoseArray, pixels: PoseArray, noise: PoseArray, places: PoseArray, spread: PoseArray, intrinsics: Intrinsics
+) -> tuple[PoseArray, PoseArray]:
+    """Pose and inverse normal equations after many steps of the weighted least squares."""
+    for _ in range(60):
+        residual = project(transform(invert(pose), places), intrinsics.matrix()) - pixels
+        by_point = pixels_by_point(places, pose, intrinsics)
+        weight = np.linalg.inv(by_point @ spread @ np.swapaxes(by_point, -1, -2) + noise)
+        squared = np.einsum("ni,nij,nj->n", residual, weight, residual)
+        weight /= (1.0 + squared / GATE)[:, None, None]
+        turning = np.cross(by_point, (places - pose[:3, 3])[:, None, :])
+        jacobian = np.concatenate((-by_point, turning), axis=-1)
+        weighted = np.swapaxes(jacobian, -1, -2) @ weight
+        normal = (weighted @ jacobian).sum(axis=0)
+        step = -np.linalg.solve(normal, (weighted @ residual[..., None]).sum(axis=0)[:, 0])
+        pose = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
+    return pose, np.linalg.inv(normal)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_solver_comes_to_where_its_slow_twin_does(seed: int) -> None:
+    draws = np.random.default_rng(seed)
+    camera = Intrinsics(420.0, 410.0, 255.5, 143.5, 512, 288)
+    pose = pose_exp(0.3 * draws.normal(size=6))
+    seen = draws.uniform((-2.0, -1.5, 3.0), (2.0, 1.5, 8.0), (300, 3))
+    along = 0.1 * draws.normal(size=(300, 3))
+    spread = along[:, :, None] * along[:, None, :] + 1e-5 * np.eye(3)
+    noise = np.tile(0.1 * np.eye(2), (300, 1, 1)) + 0.02
+    pixels = project(seen, camera.matrix()) + 0.3 * draws.normal(size=(300, 2))
+    pixels[:15] += 20.0 * draws.normal(size=(15, 2))
+    places = transform(pose, seen) + along * draws.normal(size=(300, 1))
+    start = pose @ pose_exp(0.01 * draws.normal(size=6))
+    found = solve_on_landmarks(start, pixels, noise, places, spread, along, camera)
+    assert found is not None
+    slow, inverse_normal = solve_slowly(start, pixels, noise, places, spread, camera)
+    turned = rotation_log(found.world_from_camera[:3, :3] @ slow[:3, :3].T)
+    apart = np.concatenate((found.world_from_camera[:3, 3] - slow[:3, 3], turned))
+    assert apart @ np.linalg.solve(inverse_normal, apart) < 0.05**2  # a twentieth of a standard deviation

@@ -15,11 +15,16 @@ from pomato_ros.scene.odometry import (
     RelativePose,
     depth_in_newest,
     depth_met,
+    lower_quantile,
     metres_per_unit,
     motion_between,
+    relative_scale,
     scale_doubt,
+    scale_to_met_depth,
+    scale_to_moved_points,
     solve_pose_on_features,
     solve_relative_pose,
+    thinning,
 )
 from pomato_ros.structures import FloatArray, Intrinsics, PoseArray
 
@@ -282,3 +287,41 @@ def test_a_pointmap_without_content_says_nothing(nothing: float) -> None:
     assert estimate.update(empty, CONFIDENT).fx_px == WIDTH
     seen = estimate.update(own_points(), CONFIDENT).fx_px
     assert estimate.update(empty, CONFIDENT).fx_px == seen
+
+
+# --- few pixels in place of all: the slow twin makes the whole maps first
+
+
+def large(values: FloatArray) -> FloatArray:
+    """The same, four times as many rows and columns."""
+    return np.repeat(np.repeat(values, 4, axis=0), 4, axis=1)
+
+
+def test_the_scale_to_the_depth_that_is_met_is_that_of_whole_maps() -> None:
+    camera = Intrinsics(240.0, 240.0, 127.5, 95.5, 4 * WIDTH, 4 * HEIGHT)
+    points = unproject(pixel_grid(4 * HEIGHT, 4 * WIDTH), large(own_points()[..., 2]), camera.matrix())
+    points = transform(pose_exp([0.05, 0.0, 0.02, 0.0, 0.01, 0.0]), points).astype(np.float32)
+    known = 2.5 * large(own_points(seed=1)[..., 2])
+    static, known_static = np.random.default_rng(0).random((2, *known.shape)) > 0.1
+    fast = scale_to_met_depth(points, static, known, known_static, camera)
+    assert fast == relative_scale(points[..., 2], depth_met(points, known, known_static, camera), static)
+    assert fast is not None
+    assert thinning(*known.shape) > 1
+    assert scale_to_met_depth(points, np.zeros_like(static), known, known_static, camera) is None
+
+
+def test_the_scale_to_moved_points_is_that_of_whole_maps() -> None:
+    points = large(in_reference(own_points()))
+    depth = large(3.0 * own_points(seed=1)[..., 2])
+    static = np.random.default_rng(0).random(depth.shape) > 0.1
+    fast = scale_to_moved_points(depth, points, REFERENCE_FROM_NEWEST, static)
+    assert fast == relative_scale(depth, depth_in_newest(points, REFERENCE_FROM_NEWEST), static)
+    in_newest = transform(invert(REFERENCE_FROM_NEWEST), points)[..., 2]
+    np.testing.assert_allclose(depth_in_newest(points, REFERENCE_FROM_NEWEST), in_newest, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("count", [1, 2, 101])
+def test_the_lower_quantile_is_numpys(share: float, count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    assert lower_quantile(values, share) == np.quantile(values, share, method="lower")

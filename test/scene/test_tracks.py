@@ -8,9 +8,18 @@ import pytest
 import torch
 
 from pomato_ros.geometry.camera import unproject
-from pomato_ros.geometry.grid import pixel_grid
+from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.tracks import FADE_FRAMES, MOVED_SHARE, Tracker, TrackObservation, empty_track_set, visible_at
+from pomato_ros.scene.moving import without_strays
+from pomato_ros.scene.tracks import (
+    FADE_FRAMES,
+    MOVED_SHARE,
+    Tracker,
+    TrackObservation,
+    empty_track_set,
+    sample,
+    visible_at,
+)
 from pomato_ros.structures import Intrinsics, TrackSet
 
 WIDTH, HEIGHT = 64, 48
@@ -490,3 +499,27 @@ def test_no_tracks_are_a_set_like_any_other() -> None:
             value, usual = getattr(tracks, item.name), getattr(Tracker(4, 8).update(observe(0)), item.name)
             assert value.shape == (0, *usual.shape[1:])
             assert value.dtype == usual.dtype
+
+
+# --- values between pixels
+
+
+@pytest.mark.parametrize("blur_px", [1, 5])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_values_between_pixels_are_those_of_the_whole_map(blur_px: int, channels: int) -> None:
+    """Medians are taken around the pixels alone; the slow twin takes them everywhere first."""
+    draws = np.random.default_rng(channels)
+    maps = draws.normal(size=(HEIGHT, WIDTH, channels)).astype(np.float32)
+    pixels = draws.uniform(0, (WIDTH - 1, HEIGHT - 1), size=(300, 2))
+    pixels[:4] = (0, 0), (WIDTH - 1, HEIGHT - 1), (WIDTH - 1, 0), (7, 9)
+    smooth = (maps if blur_px == 1 else without_strays(maps)).reshape(HEIGHT, WIDTH, channels)
+    slow = sample_bilinear(torch.from_numpy(smooth)[None].double(), torch.from_numpy(pixels))[0].numpy()
+    np.testing.assert_allclose(sample(maps, pixels, blur_px), slow, atol=1e-5)
+
+
+def test_what_is_not_finite_is_read_beside_what_is() -> None:
+    maps = np.ones((HEIGHT, WIDTH, 3), np.float32)
+    maps[20, 30] = np.nan
+    read = sample(maps, np.array([(30.0, 20.0), (28.0, 20.0), (10.0, 10.0)]), 5)
+    assert np.isnan(read[0]).all()
+    np.testing.assert_array_equal(read[1:], 1.0)

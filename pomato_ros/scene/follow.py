@@ -1,0 +1,74 @@
+"""Lucas and Kanade's tracker with a say in how much of it is done: most of its time goes to what a good start saves."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pomato_ros.structures import MaskArray, PoseArray
+
+STEP_PX = 0.02  # a shorter step is the last
+STEPS_BACK = 5  # a right place is at the end of the way back from the first on
+ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
+
+
+def follow_from(
+    before: NDArray[np.uint8],
+    newest: NDArray[np.uint8],
+    pixels: PoseArray,
+    expected: PoseArray,
+    patch_px: int,
+    *,
+    levels: int,
+    steps: int,
+    checked: bool = True,
+) -> tuple[PoseArray, MaskArray]:
+    """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,).
+
+    The way there takes as many levels of the pyramid as the start needs; the way back starts at its end, on the full
+    image alone.
+
+    Args:
+        before: (h, w).
+        newest: (h, w).
+        pixels: (n, 2) in ``before``.
+        expected: (n, 2) where to start looking in ``newest``.
+        patch_px: side of the patch that is compared.
+        levels: of the pyramid above the image; each doubles how far off a start may be, about half a patch without.
+        steps: most steps on a level.
+        checked: only what comes back to where it was is found.
+    """
+    start = np.ascontiguousarray(pixels, dtype=np.float32)
+    if not len(start):
+        return np.zeros((0, 2)), np.zeros(0, dtype=bool)
+    there, found = track(before, newest, start, expected.astype(np.float32), patch_px, levels, steps)
+    height, width = newest.shape
+    good = found.copy()
+    if checked:
+        back, found_back = track(newest, before, there, start, patch_px, 0, min(steps, STEPS_BACK))
+        away = back - start
+        good &= found_back & (away[:, 0] ** 2 + away[:, 1] ** 2 < ROUND_TRIP_PX**2)
+    good &= (there[:, 0] >= 0) & (there[:, 0] <= width - 1) & (there[:, 1] >= 0) & (there[:, 1] <= height - 1)
+    return there.astype(np.float64), good
+
+
+def track(
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    points: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    patch_px: int,
+    levels: int,
+    steps: int,
+) -> tuple[NDArray[np.float32], MaskArray]:
+    """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
+    places, found, _ = cv2.calcOpticalFlowPyrLK(
+        source,
+        target,
+        points.reshape(-1, 1, 2),
+        expected.reshape(-1, 1, 2).copy(),
+        winSize=(patch_px, patch_px),
+        maxLevel=levels,
+        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, STEP_PX),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    return places.reshape(-1, 2), found.ravel().astype(bool)

@@ -1,0 +1,57 @@
+"""Less work from a good start, against all of it: the same places."""
+
+import numpy as np
+import pytest
+
+from pomato_ros.scene.features import follow_features, softened
+from pomato_ros.scene.follow import follow_from
+from pomato_ros.synthetic.clip import Clip
+from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
+
+SIZE_WH = (160, 112)
+PATCH_PX = 11
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return render_clip(6, TRAIN_WORLD, 3, SIZE_WH)
+
+
+def grid() -> np.ndarray:
+    y, x = np.mgrid[12 : SIZE_WH[1] - 12 : 6, 12 : SIZE_WH[0] - 12 : 6]
+    return np.stack((x.ravel(), y.ravel()), axis=-1).astype(np.float64)
+
+
+@pytest.mark.parametrize("newest", [1, 2])
+def test_from_a_good_start_the_places_are_those_of_all_levels_and_steps(clip: Clip, newest: int) -> None:
+    before, after = (softened(clip.images[t].numpy()) for t in (0, newest))
+    slow, found_slow = follow_features(before, after, grid(), grid(), PATCH_PX)
+    start = slow + np.random.default_rng(newest).uniform(-1.0, 1.0, slow.shape)
+    fast, found = follow_from(before, after, grid(), start, PATCH_PX, levels=1, steps=10)
+    assert found_slow.sum() > 100
+    assert found[found_slow].mean() > 0.9
+    both = found & found_slow
+    away = np.linalg.norm(fast - slow, axis=-1)[both]
+    assert np.median(away) < 0.02
+    assert np.quantile(away, 0.9) < 0.2
+
+
+def test_what_does_not_come_back_is_not_found_unless_nobody_asks(clip: Clip) -> None:
+    before, other = softened(clip.images[0].numpy()), softened(clip.images[0].numpy()[::-1, ::-1].copy())
+    _, checked = follow_from(before, other, grid(), grid(), PATCH_PX, levels=1, steps=10)
+    _, unchecked = follow_from(before, other, grid(), grid(), PATCH_PX, levels=1, steps=10, checked=False)
+    assert checked.sum() < 0.5 * unchecked.sum()
+    assert not (checked & ~unchecked).any()
+
+
+def test_a_place_outside_the_image_is_not_found(clip: Clip) -> None:
+    image = softened(clip.images[0].numpy())
+    outside = np.array([(-30.0, 20.0), (300.0, 20.0), (20.0, -30.0), (20.0, 300.0)])
+    assert not follow_from(image, image, grid()[:4], outside, PATCH_PX, levels=0, steps=10)[1].any()
+
+
+def test_nothing_is_followed_to_nowhere(clip: Clip) -> None:
+    image = softened(clip.images[0].numpy())
+    places, found = follow_from(image, image, np.zeros((0, 2)), np.zeros((0, 2)), PATCH_PX, levels=3, steps=10)
+    assert places.shape == (0, 2)
+    assert found.shape == (0,)
