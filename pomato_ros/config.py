@@ -67,8 +67,8 @@ class NetworkConfig:
     tokens learn to tell where they are; whether that makes it compare views better is open (dev/LOG.md).
     ``relative_values``: cross-attention hands on how far away it found what it found, see ``CrossAttention``; not in
     official networks.
-    ``relative_matching``: the third head tells how each point moved, in shares of its distance, instead of where it was;
-    not in official networks. Errors of depth then cancel exactly where nothing moves.
+    ``relative_matching``: the third head tells how each point moved, in shares of its distance, instead of where it
+    was; not in official networks. Errors of depth then cancel exactly where nothing moves.
     """
 
     enc_embed_dim: int = 1024
@@ -313,10 +313,16 @@ class ScaleOptions:
     scale_source: str = option(
         "model",
         "model: the network's own scale, chained from window to window, never metric; fixed: that times `scale`; "
-        "depth: metres from a depth image aligned with the camera's; odometry: metres from another odometry's ways",
-        choices=("model", "fixed", "depth", "odometry"),
+        "depth: metres from a depth image aligned with the camera's; odometry: metres from another odometry's ways; "
+        "tf: the same from TF, where the camera moves in `prior_frame`",
+        choices=("model", "fixed", "depth", "odometry", "tf"),
     )
     scale: float = option(1.0, "metres per model unit with scale_source fixed", minimum=1e-9, maximum=1e9)
+    prior_frame: str = option(
+        "",
+        "with scale_source tf: the fixed frame of another odometry, as wheels' odom; what this node sends on TF does "
+        "not count",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +414,24 @@ class PomatoConfig:
             )
         if self.scene.range_min >= self.scene.range_max:
             raise ConfigError(f"range_min {self.scene.range_min} must be below range_max {self.scene.range_max}")
+        if self.scale.scale_source == "tf":
+            self._check_prior_frame()
+
+    def _check_prior_frame(self) -> None:
+        """Raise :class:`ConfigError` for a frame in which TF can never tell how the camera really moves."""
+        frame, frames = self.scale.prior_frame, self.frames
+        if not frame:
+            raise ConfigError(
+                "scale_source tf needs prior_frame: the fixed frame on TF in which another odometry has the robot, for "
+                "instance odom_wheel"
+            )
+        if frame == frames.base_frame:
+            raise ConfigError(f"prior_frame must be a fixed frame that the robot moves in, got base_frame '{frame}'")
+        if frame == frames.odom_frame and frames.publish_tf:
+            raise ConfigError(
+                f"prior_frame '{frame}' is odom_frame, which this node sends on TF itself: it would be measured with "
+                "itself; set publish_tf false if another node sends it, or name another odometry's frame"
+            )
 
     def with_values(self, values: Mapping[str, Any]) -> "PomatoConfig":
         """A copy with options replaced by flat name; an unknown name is an error that lists the known ones."""

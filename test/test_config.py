@@ -94,6 +94,11 @@ def test_what_is_no_number_is_refused(info: OptionInfo) -> None:
             PomatoConfig().with_values({info.name: math.nan})
 
 
+def test_another_nodes_odom_may_tell_the_scale_where_this_node_sends_none() -> None:
+    values = {"scale_source": "tf", "prior_frame": "odom", "publish_tf": False}
+    assert PomatoConfig().with_values(values).scale.prior_frame == "odom"
+
+
 def test_a_scale_is_finite() -> None:
     with pytest.raises(ConfigError, match="scale must be at most"):
         PomatoConfig().with_values({"scale": math.inf})
@@ -132,6 +137,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         ({"window_size": 4}, "overlap must be smaller than window_size 4, got 4"),
         ({"overlap": 12}, "overlap must be smaller than window_size 12, got 12"),
         ({"range_min": 200.0}, "range_min 200.0 must be below range_max 100.0"),
+        ({"scale_source": "tf"}, "scale_source tf needs prior_frame: the fixed frame on TF"),
+        ({"scale_source": "tf", "prior_frame": "base_link"}, "must be a fixed frame .* got base_frame 'base_link'"),
+        ({"scale_source": "tf", "prior_frame": "odom"}, "prior_frame 'odom' is odom_frame, which this node sends"),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], message: str) -> None:

@@ -263,7 +263,7 @@ class PomatoNode(LifecycleNode):
             came.image_publishers = self.count_publishers(came.image_topic)
         metres = self.status.scale_input
         if metres.topic:
-            metres.publishers = self.count_publishers(metres.topic)
+            metres.publishers = max(0, self.count_publishers(metres.topic) - metres.own_publishers)
         if self._run is not None:
             self._run.watch_transforms()
         message = DiagnosticArray(status=build_statuses(self.get_name(), self.status, self._config))

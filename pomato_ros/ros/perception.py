@@ -23,6 +23,7 @@ from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.status import Durations, NodeStatus
 from pomato_ros.ros.transforms import Mount
+from pomato_ros.scene.scale import WAY_SOURCES
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate
 
 LOG = logging.getLogger(__name__)
@@ -248,7 +249,7 @@ class Perception:
             size_wh = (image_rgb.shape[1], image_rgb.shape[0])
             camera = None if rectifier is None else rectifier.raw_intrinsics
             depth_m = self._scale_inputs.depth_m(stamp_ns, self._camera_frame, size_wh, camera)
-        elif source == "odometry":
+        elif source in WAY_SOURCES:
             prior = self._scale_inputs.prior_from_camera(stamp_ns, self._camera_frame)
         if rectifier is None:
             return Frame(stamp_ns, image_rgb, None, depth_m, prior)

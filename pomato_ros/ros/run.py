@@ -43,12 +43,16 @@ class Run:
         self._camera_info_came = threading.Event()
         self.newest_camera_info: CameraInfo | None = None
         self.newest_frame = NewestFrame()
-        self.listener = TransformListener(
-            node, outputs.broadcaster.has_sent, config.frames.odom_frame, config.frames.base_frame
-        )
         outputs.start_over()
         status.scene, status.scale_input = SceneStatus(), ScaleInputStatus()
         self._scale_inputs = ScaleInputs(config, status.scale_input, self._find_pose)
+        self.listener = TransformListener(
+            node,
+            outputs.broadcaster.has_sent,
+            config.frames.odom_frame,
+            config.frames.base_frame,
+            also=self._scale_inputs.on_transforms if config.scale.scale_source == "tf" else None,
+        )
         self._perception = Perception(
             engine,
             config,
@@ -62,6 +66,9 @@ class Run:
         self._worker = Worker(self._perception, self.newest_frame, self._camera_info, outputs.publish, status)
         self._worker.max_rate_hz = config.window.max_rate_hz
         self._subscriptions = self._subscribe()
+        if config.scale.scale_source == "tf":
+            status.scale_input.topic = topics.TF_TOPIC
+            status.scale_input.own_publishers = int(outputs.broadcaster.available)
         self._watched_since_s = status.active_since_s = time.monotonic()
         self._worker.start()
 

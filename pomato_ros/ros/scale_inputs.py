@@ -1,4 +1,7 @@
-"""What tells metres beside the images: a depth image aligned with them, or another odometry (``scale_source``)."""
+"""What tells metres beside the images: a depth image aligned with them, or another odometry (``scale_source``).
+
+The other odometry speaks in messages of its own (``odometry``) or on TF (``tf``).
+"""
 
 import logging
 from collections.abc import Callable
@@ -17,13 +20,13 @@ from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.ros.conversions.poses import matrix_from_pose
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
 from pomato_ros.ros.status import ScaleInputStatus
+from pomato_ros.ros.transform_history import UNMATCHED, UNPLACED, UNUSABLE, NoTransformError, TransformHistory
 from pomato_ros.structures import Intrinsics, PoseArray
 
 LOG = logging.getLogger(__name__)
 DEPTH_TOLERANCE_NS = 20_000_000  # registered depth has the image's own stamp; some drivers are a little off
 ODOMETRY_GAP_NS = 500_000_000  # poses farther apart are not joined by a line
 WAIT_S = 0.1  # for what belongs to an image and comes after it
-UNUSABLE, UNPLACED = "unusable", "unplaced"
 
 
 class ScaleInputs:
@@ -36,9 +39,12 @@ class ScaleInputs:
         self._max_pixels = config.input.max_pixels
         self._status = status
         self._find_pose = find_pose
+        self._scale, self._frames = config.scale, config.frames
+        own = (self._frames.odom_frame, self._frames.base_frame)
+        self._transforms = TransformHistory(own if self._frames.publish_tf else None)
         self._messages = Companions()
         self._depth_info: CameraInfo | None = None
-        self._logged = ""
+        self._logged: object = None
 
     def on_message(self, message: Image | Odometry) -> None:
         """A depth image or an odometry came."""
@@ -50,9 +56,17 @@ class ScaleInputs:
         """The depth image's calibration came."""
         self._depth_info = message
 
+    def on_transforms(self, message: Any, static: bool) -> None:
+        """A TFMessage came, maybe one that this node sent itself."""
+        others = self._transforms.add(message.transforms, static=static)
+        if others and not static:
+            self._status.messages_in += 1
+            self._status.rate.tick()
+
     def clear(self) -> None:
         """Time jumped."""
         self._messages.clear()
+        self._transforms.clear_dynamic()
 
     def depth_m(
         self, stamp_ns: int, camera_frame: str, image_wh: tuple[int, int], camera: Intrinsics | None
@@ -84,6 +98,40 @@ class ScaleInputs:
 
         Between two of its poses the camera goes on a screw; a pose of the very time needs no second one.
         """
+        if self._scale.scale_source == "tf":
+            return self._prior_from_tf(stamp_ns, camera_frame)
+        return self._prior_from_odometry(stamp_ns, camera_frame)
+
+    def _prior_from_tf(self, stamp_ns: int, camera_frame: str) -> PoseArray | None:
+        try:
+            prior_from_camera = self._moving_pose(stamp_ns, camera_frame)
+        except NoTransformError as error:
+            if error.kind == UNMATCHED:
+                self._status.unmatched += 1
+                self._tell(str(error), (error.kind, error.frames))
+            else:
+                self._drop(error.kind, str(error), (error.kind, error.frames))
+            return None
+        self._status.used += 1
+        return prior_from_camera
+
+    def _moving_pose(self, stamp_ns: int, camera_frame: str) -> PoseArray:
+        """``prior_frame`` <- camera from TF, over the assumed mount where TF has none.
+
+        Raises:
+            NoTransformError: TF does not tell.
+        """
+        prior, base = self._scale.prior_frame, self._frames.base_frame
+        try:
+            return self._transforms.moving_pose(prior, camera_frame, stamp_ns, ODOMETRY_GAP_NS, WAIT_S)
+        except NoTransformError as error:
+            base_from_camera = self._find_pose(base, camera_frame)  # the assumed mount, where it is assumed
+            if error.kind != UNPLACED or base_from_camera is None:
+                raise
+        prior_from_base = self._transforms.moving_pose(prior, base, stamp_ns, ODOMETRY_GAP_NS, WAIT_S)
+        return np.asarray(prior_from_base @ base_from_camera, np.float64)
+
+    def _prior_from_odometry(self, stamp_ns: int, camera_frame: str) -> PoseArray | None:
         before, after = self._messages.around(stamp_ns, WAIT_S)
         if before is None or after is None or after[0] - before[0] > ODOMETRY_GAP_NS:
             self._status.unmatched += 1
@@ -114,10 +162,14 @@ class ScaleInputs:
         if self._depth_info is not None and camera is not None:
             check_registered(self._depth_info, camera)
 
-    def _drop(self, kind: str, reason: str) -> None:
-        """Count a message that cannot be used; log it when it is for another reason than the last."""
+    def _drop(self, kind: str, reason: str, subject: object = None) -> None:
+        """Count what cannot be used, and tell."""
         self._status.drops[kind] += 1
+        self._tell(reason, reason if subject is None else subject)
+
+    def _tell(self, reason: str, subject: object) -> None:
+        """Name in diagnostics why a frame has no scale; log it when it is about another subject than the last."""
         self._status.last_drop, self._status.drop_is_news = reason, True
-        if reason != self._logged:
+        if subject != self._logged:
             LOG.warning("no scale from this frame (repetitions are only counted): %s", reason)
-            self._logged = reason
+            self._logged = subject

@@ -90,7 +90,8 @@ class ScaleInputStatus:
     """What came in to tell metres."""
 
     topic: str = ""  # empty where none is asked
-    publishers: int = 0
+    publishers: int = 0  # others than this node
+    own_publishers: int = 0  # of this node, on the same topic
     messages_in: int = 0
     used: int = 0  # frames with one
     unmatched: int = 0  # frames without one of their time

@@ -23,6 +23,7 @@ from pomato_ros.structures import PoseArray
 
 CAMERA_LINK = "camera_link"
 SENT_STAMPS_KEPT = 1000
+TransformSink = Callable[[Any, bool], None]  # a TFMessage, and whether its transforms are static
 Edges = Mapping[str, tuple[str, PoseArray]]  # child -> (parent, parent <- child)
 
 
@@ -121,16 +122,26 @@ def find_mount(tree: TransformTree, base_frame: str, camera_frame: str, timeout_
 class TransformListener:
     """Feeds a :class:`TransformTree` from /tf and /tf_static, and notices another publisher of our odometry.
 
-    /tf is heard only until :meth:`stop_dynamic`: busy robots send hundreds of messages a second there.
+    /tf is heard only until :meth:`stop_dynamic`: busy robots send hundreds of messages a second there. Who asks for
+    every message (``also``) goes on to get them.
     """
 
-    def __init__(self, node: Node, is_ours: Callable[[int], bool], odom_frame: str, base_frame: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        is_ours: Callable[[int], bool],
+        odom_frame: str,
+        base_frame: str,
+        also: TransformSink | None = None,
+    ) -> None:
         """Listen; ``is_ours`` tells whether the node itself sent a transform of a given stamp (ns)."""
         self.tree = TransformTree()
         self.rival = ""  # "parent -> child" that somebody else publishes for one of our frames
         self._node = node
         self._is_ours = is_ours
         self._pair = (odom_frame, base_frame)
+        self._also = also
+        self._feeds_tree = True
         self._static: Any = None
         self._dynamic: Any = None
         message_type = tf_message_type()
@@ -142,11 +153,12 @@ class TransformListener:
 
     @property
     def hears_dynamic(self) -> bool:
-        """Whether /tf is still listened to."""
-        return self._dynamic is not None
+        """Whether /tf is still listened to for the tree."""
+        return self._dynamic is not None and self._feeds_tree
 
     def start_dynamic(self) -> None:
         """Listen to /tf, if not yet; call from the executor's thread."""
+        self._feeds_tree = True
         message_type = tf_message_type()
         if self._dynamic is None and message_type is not None:
             self._dynamic = self._node.create_subscription(
@@ -154,24 +166,30 @@ class TransformListener:
             )
 
     def stop_dynamic(self) -> None:
-        """Stop listening to /tf; call from the executor's thread."""
-        if self._dynamic is not None:
+        """Stop listening to /tf, as far as nobody else asks for it; call from the executor's thread."""
+        self._feeds_tree = False
+        if self._dynamic is not None and self._also is None:
             self._node.destroy_subscription(self._dynamic)
             self._dynamic = None
 
     def destroy(self) -> None:
         """Stop listening altogether."""
+        self._also = None
         self.stop_dynamic()
         if self._static is not None:
             self._node.destroy_subscription(self._static)
             self._static = None
 
     def _on_static(self, message: Any) -> None:
+        if self._also is not None:
+            self._also(message, True)
         for transform in message.transforms:
             self._store(transform, static=True)
 
     def _on_dynamic(self, message: Any) -> None:
-        for transform in message.transforms:
+        if self._also is not None:
+            self._also(message, False)
+        for transform in message.transforms if self._feeds_tree else ():
             self._store(transform, static=False)
             self._notice_rival(transform)
 

@@ -26,7 +26,9 @@ RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that 
 RANSAC_DRAWS = 100
 FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
 STEPS = 10  # most of Lucas and Kanade's on a level
-FIRST_PX = 11  # side of the patch that is compared from one image to the next; from the anchor's, features.PATCH_PX
+FIRST_PX = 11  # side of the patch that is compared from one image to the next; from the anchor's, features.PATCH_PX,
+WIDE_PX = 11  # or this, which slides less but meets two surfaces more often, where depth is worse than
+WIDE_FROM = 0.2  # log depth, so that the pose hangs on how well rays meet
 PIXEL_STD = 0.25  # px, of a feature that is followed well
 POOR_STD = 1.0  # px, along an edge of the texture, where nothing tells a feature's place, and
 JUMP_STD = 1.0  # px, in all directions where depth jumps nearby: what is seen there moves with the nearer surface
@@ -114,6 +116,7 @@ class Landmarks:
         self._places = pixels  # in the image of the last look; of those that were not found, as before
         self._soft: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # the last image, as it came and softened
         self._log_depth_std = LOG_DEPTH_STD
+        self._patch_px = PATCH_PX
         self._steps = 0
 
     def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
@@ -178,7 +181,7 @@ class Landmarks:
             here = rows.anchors == anchor
             begun, pixels = self._images[anchor], rows.anchor_pixels[here]
             places[here], found[here] = follow_from(
-                begun, newest, pixels, expected[here], PATCH_PX, levels=NEAR, steps=STEPS
+                begun, newest, pixels, expected[here], self._patch_px, levels=NEAR, steps=STEPS
             )
         return places, found
 
@@ -217,6 +220,7 @@ class Landmarks:
         ``depth_variance_factor`` times that of a good network (:class:`pomato_ros.scene.trust.PoseTrust`).
         """
         self._log_depth_std = min(LOG_DEPTH_STD * depth_variance_factor**0.5, WORST_LOG_DEPTH_STD)
+        self._patch_px = WIDE_PX if self._log_depth_std > WIDE_FROM else PATCH_PX
         if self._found is None:
             self._rows = self._rows.pick(np.zeros(len(self._rows.pixels), bool))
         else:

@@ -13,7 +13,8 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, robust_scale
 from pomato_ros.scene.odometry import CONFIDENT_SHARE, CORRELATED_PIXELS
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
-SENSOR_SOURCES = ("depth", "odometry")
+WAY_SOURCES = ("odometry", "tf")  # both give poses of another odometry: as messages, or on TF
+SENSOR_SOURCES = ("depth", *WAY_SOURCES)
 UNKNOWN_LOG_STD = 1.0  # before a sensor has said anything: the world's unit is within a factor e of the metre
 REFOUND_LOG_STD = 0.3  # of a unit that was guessed after being lost
 DRIFT_LOG_STD = 0.003  # by which the chain of windows goes astray in one frame

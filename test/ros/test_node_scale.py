@@ -1,4 +1,4 @@
-"""Depth images and odometry reach the engine with their image; bad ones are dropped, counted and named."""
+"""Depth images, odometry and TF reach the engine with their image; bad ones are dropped, counted and named."""
 
 from array import array
 from collections.abc import Callable
@@ -11,11 +11,14 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
+from pomato_ros.config import ConfigError
 from pomato_ros.geometry.rigid import pose_exp
-from pomato_ros.ros.conversions.poses import pose_message
+from pomato_ros.ros.conversions.poses import pose_message, transform_message
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time, time_from_stamp_ns
 from pomato_ros.ros.frames import assumed_mount
+from pomato_ros.ros.topics import tf_qos
 
 
 def values_of(status: DiagnosticStatus) -> dict[str, str]:
@@ -220,6 +223,180 @@ def test_an_odometry_that_cannot_place_the_camera_is_named(
     graph.step(1)
     assert graph.engine.frames[1].prior_from_camera is None
     assert dict(graph.node.status.scale_input.drops) == {"unplaced": 1, "unusable": 1}
+
+
+# --- another odometry on TF
+
+
+START, STEP = pose_exp([1.0, 2.0, 0.0, 0.0, 0.0, 0.5]), pose_exp([0.4, 0.0, 0.0, 0.0, 0.0, 0.2])
+MOUNT = pose_exp([0.3, 0.0, 0.5, -1.2, 1.3, -1.1])
+
+
+class TransformSender:
+    """Publishes TF and waits until the node has heard it."""
+
+    def __init__(self, graph: Any, *, static: bool = False) -> None:
+        self.graph, self.static = graph, static
+        topic = "/tf_static" if static else "/tf"
+        self.publisher = graph.client.create_publisher(TFMessage, topic, tf_qos(latched=static))
+        graph.spin_until(lambda: self.publisher.get_subscription_count() > 0, topic)
+
+    def __call__(self, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> None:
+        header = Header(stamp=time_from_stamp_ns(stamp_ns), frame_id=parent)
+        count = self.heard()
+        self.publisher.publish(TFMessage(transforms=[transform_message(pose, header, child)]))
+        self.graph.spin_until(lambda: self.heard() > count, "the transform")
+
+    def heard(self) -> int:
+        inputs = self.graph.node._run._scale_inputs
+        return len(inputs._transforms._links) if self.static else self.graph.node.status.scale_input.messages_in
+
+
+@pytest.fixture
+def make_tf_graph(make_graph: Callable[..., Any]) -> Callable[..., Any]:
+    def make(prior_frame: str = "odom_wheel", **options: Any) -> Any:
+        graph = make_graph(scale_source="tf", prior_frame=prior_frame, **options)
+        graph.wait_until_active()
+        return graph
+
+    return make
+
+
+def test_tf_places_the_camera_at_the_images_time(make_tf_graph: Callable[..., Any], fakes: SimpleNamespace) -> None:
+    """Wheels move the base, the mount is static; the node's own odom -> base_link runs beside."""
+    graph = make_tf_graph()
+    send, send_static = TransformSender(graph), TransformSender(graph, static=True)
+    send_static("base_link", "mast", 0, MOUNT)
+    send_static("mast", fakes.CAMERA_FRAME, 0, assumed_mount())
+    send("odom_wheel", "base_link", fakes.START_NS - 30_000_000, START)
+    send("odom_wheel", "base_link", fakes.START_NS + 10_000_000, START @ STEP)
+    graph.step(0)
+    quarters = START @ pose_exp([0.75 * 0.4, 0.0, 0.0, 0.0, 0.0, 0.75 * 0.2])
+    np.testing.assert_allclose(graph.engine.frames[0].prior_from_camera, quarters @ MOUNT @ assumed_mount(), atol=1e-6)
+    send("odom_wheel", "base_link", fakes.START_NS + fakes.FRAME_NS, START @ STEP @ STEP)
+    graph.step(1)
+    expected = START @ STEP @ STEP @ MOUNT @ assumed_mount()
+    np.testing.assert_allclose(graph.engine.frames[1].prior_from_camera, expected, atol=1e-9)
+    values = values_of(graph.diagnostics()["scale"])
+    assert (values["source"], values["input_topic"], values["frames_with_input"]) == ("tf", "/tf", "2")
+    assert (values["input_messages"], values["input_publishers"], values["input_dropped"]) == ("3", "1", "0")
+
+
+def test_without_a_mount_on_tf_the_assumed_one_is_used(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_tf_graph()
+    TransformSender(graph)("odom_wheel", "base_link", fakes.START_NS, START)
+    graph.step(0)
+    np.testing.assert_allclose(graph.engine.frames[0].prior_from_camera, START @ assumed_mount(), atol=1e-9)
+
+
+def test_tf_is_heard_on_when_the_mount_is_known(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomato_ros.ros.run.RIVAL_WATCH_S", 0.0)
+    graph = make_tf_graph()
+    TransformSender(graph, static=True)("base_link", fakes.CAMERA_FRAME, 0, MOUNT)
+    send = TransformSender(graph)
+    send("odom_wheel", "base_link", fakes.START_NS, START)
+    graph.step(0)
+    graph.spin_until(lambda: not graph.node._run.listener.hears_dynamic, "the mount to be known")
+    send("odom_wheel", "base_link", fakes.START_NS + fakes.FRAME_NS, START @ STEP)
+    graph.step(1)
+    np.testing.assert_allclose(graph.engine.frames[1].prior_from_camera, START @ STEP @ MOUNT, atol=1e-9)
+    graph.node.trigger_deactivate()
+    graph.spin_until(lambda: send.publisher.get_subscription_count() == 0, "the subscription to go")
+
+
+def test_missing_old_and_broken_tf_is_counted_and_named_and_the_node_goes_on(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_tf_graph()
+    came, send = graph.node.status.scale_input, TransformSender(graph)
+    graph.step(0)
+    assert dict(came.drops) == {"unplaced": 1}
+    assert "TF does not join 'odom_wheel' with" in came.last_drop
+    send("odom_wheel", "base_link", fakes.START_NS, START)
+    graph.step(1)
+    assert came.unmatched == 1
+    status = graph.diagnostics()["scale"]
+    assert status.level == DiagnosticStatus.WARN
+    assert "TF 'odom_wheel' -> 'base_link' ends 0.100 s before the image" in values_of(status)["last_drop"]
+    header = Header(stamp=time_from_stamp_ns(fakes.START_NS + 2 * fakes.FRAME_NS), frame_id="odom_wheel")
+    broken = transform_message(np.eye(4), header, "base_link")
+    broken.transform.rotation.w = 0.0
+    count = came.messages_in
+    send.publisher.publish(TFMessage(transforms=[broken]))
+    graph.spin_until(lambda: came.messages_in > count, "the transform")
+    graph.step(2)
+    assert dict(came.drops) == {"unplaced": 1, "unusable": 1}
+    assert "quaternion" in came.last_drop
+    assert [frame.prior_from_camera for frame in graph.engine.frames] == [None] * 3
+    assert graph.node.status.engine.errors == 0
+    send("odom_wheel", "base_link", fakes.START_NS + 3 * fakes.FRAME_NS, START @ STEP)
+    graph.step(3)
+    assert (came.used, came.unmatched) == (1, 1)
+
+
+def test_a_prior_frame_that_hangs_on_the_nodes_own_transform_is_refused(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_tf_graph(prior_frame="map")
+    send = TransformSender(graph)
+    for index in range(3):
+        stamp_ns = fakes.START_NS + index * fakes.FRAME_NS
+        send("map", "odom", stamp_ns, START)
+        graph.step(index)
+    assert [frame.prior_from_camera for frame in graph.engine.frames] == [None] * 3
+    assert dict(graph.node.status.scale_input.drops) == {"unplaced": 3}
+    status = graph.diagnostics()["scale"]
+    assert status.level == DiagnosticStatus.WARN
+    assert "TF 'odom' -> 'base_link', which this node sends itself" in values_of(status)["last_drop"]
+
+
+def test_the_same_odom_frame_of_another_node_is_taken_where_this_one_sends_none(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_tf_graph(prior_frame="odom", publish_tf=False)
+    TransformSender(graph)("odom", "base_link", fakes.START_NS, START)
+    graph.step(0)
+    np.testing.assert_allclose(graph.engine.frames[0].prior_from_camera, START @ assumed_mount(), atol=1e-9)
+
+
+@pytest.mark.parametrize(("prior_frame", "told"), [("", "needs prior_frame"), ("odom", "this node sends")])
+def test_a_prior_frame_that_can_tell_nothing_stops_the_node_with_a_reason(
+    make_graph: Callable[..., Any], prior_frame: str, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        make_graph(scale_source="tf", prior_frame=prior_frame)
+
+
+def test_after_a_jump_in_time_tf_of_before_is_forgotten(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_tf_graph()
+    send = TransformSender(graph)
+    send("odom_wheel", "base_link", fakes.START_NS + 9 * fakes.FRAME_NS, START)
+    graph.step(9)
+    graph.step(0)  # a bag begins again
+    send("odom_wheel", "base_link", fakes.START_NS + fakes.FRAME_NS, START @ STEP)
+    graph.step(1)
+    assert graph.engine.frames[1].prior_from_camera is None
+    np.testing.assert_allclose(graph.engine.frames[2].prior_from_camera, START @ STEP @ assumed_mount(), atol=1e-9)
+
+
+def test_silence_on_tf_is_named_whatever_the_node_sends_itself(
+    make_tf_graph: Callable[..., Any], fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = make_tf_graph()
+    graph.step(0)
+    graph.spin_for(0.1)
+    assert graph.node.status.scale_input.messages_in == 0
+    monkeypatch.setattr("pomato_ros.ros.diagnostics.SILENCE_S", 0.0)
+    status = graph.diagnostics()["scale"]
+    assert status.level == DiagnosticStatus.WARN
+    assert "nothing on '/tf'" in status.message
+    assert "(0 publishers)" in status.message
 
 
 def test_nothing_is_subscribed_that_nobody_asked_for(graph: Any, fakes: SimpleNamespace) -> None:

@@ -138,6 +138,7 @@ def test_a_fixed_scale_multiplies_the_first_frames_unit(clip: Clip, scale: float
 
 SENSED_METRES = 3.0  # what the sensor calls one metre of the clip
 TRUSTED_STD = 0.03
+TF_SOURCE = (MODES[0], {"scale_source": "tf", "prior_frame": "odom_wheel"})  # the same to the engine
 
 
 def sensed_depth(clip: Clip, t: int) -> np.ndarray:
@@ -219,9 +220,9 @@ def test_depth_of_movers_does_not_spoil_the_scale(clip: Clip) -> None:
         np.testing.assert_allclose(np.nanmedian(scene.depth / clip.depth_m[t].numpy()), 1.0, rtol=1e-2)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_ways_of_another_odometry_give_metres(clip: Clip, mode: str) -> None:
-    run = Run(clip, mode=mode, scale_source="odometry", max_speed=1e6)
+@pytest.mark.parametrize(("mode", "source"), [*((mode, {"scale_source": "odometry"}) for mode in MODES), TF_SOURCE])
+def test_ways_of_another_odometry_give_metres(clip: Clip, mode: str, source: dict[str, str]) -> None:
+    run = Run(clip, mode=mode, max_speed=1e6, **source)
     scenes = [
         run.step(t, every_pair_in_a_scale_of_its_own, prior_from_camera=prior_pose(clip, t)) for t in range(FRAMES)
     ]
