@@ -280,3 +280,29 @@ def test_the_solver_comes_to_where_its_slow_twin_does(seed: int) -> None:
     turned = rotation_log(found.world_from_camera[:3, :3] @ slow[:3, :3].T)
     apart = np.concatenate((found.world_from_camera[:3, 3] - slow[:3, 3], turned))
     assert apart @ np.linalg.solve(inverse_normal, apart) < 0.05**2  # a twentieth of a standard deviation
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, 0.04), (4.0, 0.08), (1e4, 0.3)])
+def test_new_landmarks_are_as_doubtful_as_the_networks_depth(clip: Clip, factor: float, expected: float) -> None:
+    landmarks = Landmarks()
+    depth = clip.depth_m[0].numpy()
+    landmarks.learn(clip.images[0].numpy(), depth, everywhere(clip), np.eye(4), clip.intrinsics, factor)
+    assert len(landmarks._rows.variance) > 50
+    np.testing.assert_allclose(landmarks._rows.variance, expected**2)
+
+
+def test_rays_decide_where_the_networks_depth_is_doubted(clip: Clip) -> None:
+    # depth maps that err by a ramp across the image, poses that are true: what is triangulated comes out right
+    errors = []
+    for factor in (1.0, 100.0):
+        landmarks = Landmarks()
+        for t in range(len(clip)):
+            depth = clip.depth_m[t].numpy() * np.linspace(0.8, 1.2, clip.images.shape[2], dtype=np.float32)
+            static = ~clip.moving(t).numpy()
+            landmarks.locate(clip.images[t].numpy(), static, clip.intrinsics)
+            landmarks.learn(clip.images[t].numpy(), depth, static, true_pose(clip, t), clip.intrinsics, factor)
+        rows = landmarks._rows
+        in_camera = transform(invert(true_pose(clip, len(clip) - 1)), rows.places_world())
+        x, y = np.rint(rows.pixels).astype(int).T
+        errors.append(np.median(np.abs(np.log(in_camera[:, 2] / clip.depth_m[-1].numpy()[y, x]))))
+    assert errors[1] < 0.7 * errors[0]
