@@ -12,8 +12,8 @@ from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
-LOOKS_STILL, LOOKS_MOVING = 25.0, 3.0  # frames that a mean is over at most
-FITS = 0.12  # a look farther from the mean than this share of it is of another surface
+LOOKS_STILL, LOOKS_MOVING = 25.0, 1.5  # frames that a mean is over at most; what moves soon has another depth
+FITS = 0.07  # a look farther from the mean than this share of it is of another surface
 HOLE = 1e3  # in place of a log depth: like nothing beside it
 LONG_SIDE_PX = 192  # means of larger images are kept of every other row and column, or fewer
 EDGE = 0.05  # neighbours whose depths differ by more are not interpolated between

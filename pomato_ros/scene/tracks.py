@@ -1,7 +1,8 @@
 """3-D point tracks: seeded on the reference frame, followed there from, handed over between windows.
 
 The matching pointmap says where each track of the reference frame is now; where its looks are found again in the image
-and the surface there is as far as it should be, its pixel is taken from the image, and its depth from the surface.
+and the surface there is as far as it should be, its pixel is taken from the image and the pointmap, the more from the
+latter the better the two agree on the whole, and its depth from the surface.
 Without that pointmap they are found in the image alone: what rests and is not found waits at its place, what moves goes
 on as it did.
 """
@@ -30,6 +31,10 @@ MOVED_SHARE = 0.035  # of the depth: recent looks that lie farther from the plac
 LONGEST_STEP = 0.07  # of the depth: a look farther off pulls a place no more than one so far
 SURE_LOOKS = 4.0  # after which a resting track that is out of sight waits where it is
 REST_SHARE = 0.02  # of the long side: farther from its place the image of a resting track is another one's
+FOUND_PX = 0.5  # by how much a place found in the image errs
+ASTRAY = 5.0  # times farther from where the matching pointmap has it than usual, a place found is another one's
+FEW_PLACES = 8  # tell nothing of what is usual
+LEAST_SHARE = 0.15  # in the places found, that a matching pointmap has which is sure where the image shows nothing
 FADE_FRAMES = 12  # a track hidden for longer than a window is given up
 
 
@@ -41,6 +46,7 @@ class _Alive:
     reference_pixels: PoseArray  # (n, 2) on the reference frame, where the matching pointmap is read; NaN: it waits
     image_pixels: PoseArray  # (n, 2) where it was visible in the frame before; NaN: it was not
     positions_world: PoseArray  # (n, 3)
+    rays_world: PoseArray  # (n, 3) of length 1, on which a resting track's place stays; NaN: on none
     seen_world: PoseArray  # (n, 3) the last look
     recent_world: PoseArray  # (n, 3) mean over recent looks
     looks: PoseArray  # (n,) that the position is the mean of
@@ -56,6 +62,7 @@ class _Alive:
             self.reference_pixels[index],
             self.image_pixels[index],
             self.positions_world[index],
+            self.rays_world[index],
             self.seen_world[index],
             self.recent_world[index],
             self.looks[index],
@@ -109,11 +116,12 @@ class Tracker:
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
         sampled = self._read(observation, followed)
         image = softened(observation.image_rgb)
-        places, found = self._find(image, sampled, followed, observation)
+        places, found, pointmap_share = self._find(image, sampled, followed, observation)
         told = followed if observation.points_matched is not None else followed & found
         seen = np.where(found[:, None], self._on_surface(places, observation), sampled[:, :3])
         moves = told | (followed & self._alive.dynamic)
-        self._move(transform(observation.world_from_camera, seen), moves, seen[:, 2], observation)
+        sure = found | (pointmap_share > LEAST_SHARE)
+        self._move(transform(observation.world_from_camera, seen), moves, sure, seen[:, 2], observation)
         in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
         image_pixels = project(in_camera, observation.intrinsics.matrix())
         visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
@@ -169,6 +177,7 @@ class Tracker:
             np.concatenate((old.reference_pixels, chosen)),
             np.concatenate((old.image_pixels, np.full((count, 2), np.nan))),
             np.concatenate((old.positions_world, np.full((count, 3), np.nan))),
+            np.concatenate((old.rays_world, np.full((count, 3), np.nan))),
             np.concatenate((old.seen_world, np.full((count, 3), np.nan))),
             np.concatenate((old.recent_world, np.full((count, 3), np.nan))),
             np.concatenate((old.looks, np.zeros(count))),
@@ -201,18 +210,19 @@ class Tracker:
         sampled: PoseArray,
         followed: MaskArray,
         observation: TrackObservation,
-    ) -> tuple[PoseArray, MaskArray]:
-        """Pixels (n, 2) where tracks look as they did on the reference frame, and which were found (n,).
+    ) -> tuple[PoseArray, MaskArray, float]:
+        """Pixels (n, 2) where tracks look as on the reference frame, which were found (n,), the pointmap's say in them.
 
-        Found are only those that the surface there is as far away as what is known of them has it, and of what rests
-        those that are about where they were.
+        Found are only those that the surface there is as far away as what is known of them has it, of what rests those
+        that are about where they were, and those that the matching pointmap does not contradict. Its say in the place
+        is by how well it agrees with the image.
         """
         alive = self._alive
         places, found = np.zeros_like(alive.reference_pixels), np.zeros_like(followed)
         expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
         expected_px = project(expected, observation.intrinsics.matrix())
         if not followed.any() or self._reference_image is None:
-            return places, found
+            return places, found, 0.0
         start = alive.reference_pixels[followed]
         if observation.reference_stamp_ns == observation.stamp_ns:
             places[followed], found[followed] = start, True
@@ -247,7 +257,12 @@ class Tracker:
         with np.errstate(all="ignore"):
             fits = np.abs(surface_m - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
             fits &= alive.dynamic | (away_px < REST_SHARE * max(image.shape))
-        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0))
+        share = 0.0
+        if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
+            told_px = project(sampled[:, :3], observation.intrinsics.matrix())
+            places, agree, share = agreed(places, told_px, found)
+            found &= agree
+        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0)), share
 
     def _expected_world(self, stamp_ns: int) -> PoseArray:
         """(n, 3) where tracks are expected at ``stamp_ns``: what moves goes on as it did."""
@@ -263,12 +278,18 @@ class Tracker:
         return unproject(places, depth, observation.intrinsics.matrix())
 
     def _move(
-        self, seen_world: PoseArray, followed: MaskArray, depth_m: PoseArray, observation: TrackObservation
+        self,
+        seen_world: PoseArray,
+        followed: MaskArray,
+        sure: MaskArray,
+        depth_m: PoseArray,
+        observation: TrackObservation,
     ) -> None:
         """New positions of the ``followed`` tracks, smoothed velocities, one frame older.
 
-        What rests is at the mean of where it was seen, ``p += (x - p) / n``, steps being limited; what moves is where
-        it is seen now.
+        What rests is at the mean of where it was seen, ``p += (x - p) / n``, steps being limited, and if it was
+        ``sure`` (n,) where in the image it began, on that ray, whatever errs across it: ``p += r r^T (x - p) / n``.
+        What moves is where it is seen now.
         """
         alive = self._alive
         longest_m = LONGEST_STEP * np.abs(depth_m)
@@ -278,8 +299,16 @@ class Tracker:
             moved = np.linalg.norm(recent - alive.positions_world, axis=-1) > MOVED_SHARE * depth_m
         looks = np.where(alive.dynamic, 0.0, np.where(moved, 1.0 / RECENT_SHARE, alive.looks))
         start = np.where(moved[:, None], recent, alive.positions_world)
-        mean = start + limited(seen_world - start, longest_m) / np.minimum(looks + 1.0, LOOKS_KEPT)[:, None]
+        step = limited(seen_world - start, longest_m) / np.minimum(looks + 1.0, LOOKS_KEPT)[:, None]
+        on_ray = (~moved & np.isfinite(alive.rays_world[:, 0]))[:, None]
+        step = np.where(on_ray, along(step, alive.rays_world), step)
+        mean = start + step
         positions = np.where((looks > 0)[:, None] & np.isfinite(mean), mean, seen_world)
+        begins = followed & (moved | (looks == 0))
+        ray = positions - observation.world_from_camera[:3, 3]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ray = np.where(sure[:, None], ray / np.linalg.norm(ray, axis=-1, keepdims=True), np.nan)
+        alive.rays_world = np.where(begins[:, None], ray, alive.rays_world)
         alive.positions_world = np.where(followed[:, None], positions, alive.positions_world)
         alive.recent_world = np.where(followed[:, None], recent, alive.recent_world)
         alive.looks = np.where(followed, np.minimum(looks + 1.0, LOOKS_KEPT), alive.looks)
@@ -371,6 +400,33 @@ def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
     return upper + share[..., 1] * (lower - upper)
 
 
+def agreed(found_px: PoseArray, told_px: PoseArray, found: MaskArray) -> tuple[PoseArray, MaskArray, float]:
+    """Places (n, 2) by image and matching pointmap, which are not contradicted (n,), and the pointmap's share in them.
+
+    The image errs by pixels, the pointmap by shares of the depth, which nobody tells; how far the two are usually apart
+    shows it. So a weak pointmap has no say, and a good one holds what slides along plain surfaces.
+
+    Args:
+        found_px: (n, 2) where the image shows them.
+        told_px: (n, 2) where the pointmap has them, NaN where it does not tell.
+        found: (n,) whose place in the image counts.
+    """
+    apart_px = np.linalg.norm(told_px - found_px, axis=-1)
+    comparable = found & np.isfinite(apart_px)
+    if np.count_nonzero(comparable) < FEW_PLACES:
+        return found_px, np.ones(len(found), dtype=bool), 0.0
+    usual_px = float(np.median(apart_px[comparable]))
+    near = comparable & (apart_px <= max(ASTRAY * usual_px, FOUND_PX))
+    share = FOUND_PX**2 / (FOUND_PX**2 + usual_px**2)
+    together = np.where(near[:, None], found_px + share * (told_px - found_px), found_px)
+    return together, near | ~comparable, share
+
+
+def along(steps: PoseArray, directions: PoseArray) -> PoseArray:
+    """(n, 3) the parts of ``steps`` (n, 3) along ``directions`` (n, 3) of length 1."""
+    return (steps * directions).sum(axis=-1, keepdims=True) * directions
+
+
 def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:
     """(n, 3) vectors, each no longer than ``longest`` (n,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -388,6 +444,7 @@ def _no_tracks() -> _Alive:
         np.zeros(0, np.int64),
         np.zeros((0, 2)),
         np.zeros((0, 2)),
+        np.zeros((0, 3)),
         np.zeros((0, 3)),
         np.zeros((0, 3)),
         np.zeros((0, 3)),

@@ -12,10 +12,15 @@ from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
 from pomato_ros.scene.moving import without_strays
 from pomato_ros.scene.tracks import (
+    ASTRAY,
     FADE_FRAMES,
+    FEW_PLACES,
+    FOUND_PX,
     MOVED_SHARE,
     Tracker,
     TrackObservation,
+    agreed,
+    along,
     empty_track_set,
     sample,
     visible_at,
@@ -155,6 +160,105 @@ def test_a_resting_track_is_at_the_mean_of_where_it_was_seen() -> None:
         errors.append(np.sqrt(((tracks.positions_world - places) ** 2).mean()))
     assert errors[0] == pytest.approx(0.01 * WALL_M, rel=0.1)
     assert errors[-1] == pytest.approx(0.01 * WALL_M / 5, rel=0.25)
+
+
+def test_a_resting_track_stays_on_the_ray_on_which_the_image_showed_it_first() -> None:
+    """Only the distances of what errs in all directions count, and they average out."""
+    tracker, errors = Tracker(100, 8), []
+    first = tracker.update(observe(0, pose=still_camera))
+    rays = first.positions_world / first.positions_world[:, 2:]
+    for t in range(1, 26):
+        tracks = tracker.update(observe(t, pose=still_camera, displacement=noise(t, 0.01)))
+        assert (tracks.ids == first.ids).all()
+        np.testing.assert_allclose(tracks.positions_world / tracks.positions_world[:, 2:], rays, atol=1e-9)
+        np.testing.assert_allclose(tracks.pixels[tracks.visible], first.pixels[tracks.visible], atol=1e-4)
+        errors.append(np.sqrt(((tracks.positions_world[:, 2] - WALL_M) ** 2).mean()))
+    assert errors[-1] < 1.25 * 0.01 * WALL_M / 5
+
+
+def test_a_ray_grows_and_turns_with_the_world() -> None:
+    """A stretched world about the camera leaves all directions from there as they are."""
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0, pose=still_camera))
+    tracker.rescale(1.5, np.zeros(3))
+    farther = observe(1, pose=still_camera, depth=1.5 * observe(1, pose=still_camera).depth, metres_per_unit=1.5)
+    tracks = tracker.update(farther)
+    np.testing.assert_allclose(tracks.positions_world, 1.5 * first.positions_world, rtol=1e-5)
+
+
+# --- image and matching pointmap together
+
+
+def scattered(count: int, sigma_px: float, seed: int) -> np.ndarray:
+    return sigma_px * np.random.default_rng(seed).normal(size=(count, 2))
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def test_image_and_a_pointmap_as_good_place_tracks_better_than_either() -> None:
+    by_image, by_pointmap = scattered(400, 0.35, 0), scattered(400, 0.35, 1)
+    together, agree, share = agreed(by_image, by_pointmap, np.ones(400, bool))
+    assert root_mean_square(together) < 0.85 * min(root_mean_square(by_image), root_mean_square(by_pointmap))
+    assert agree.all()
+    assert 0.3 < share < 0.7
+
+
+def test_a_weak_pointmap_has_no_say() -> None:
+    by_image, by_pointmap = scattered(400, 0.3, 0), scattered(400, 10.0, 1)
+    together, agree, share = agreed(by_image, by_pointmap, np.ones(400, bool))
+    assert share < 0.01
+    assert agree.all()
+    assert root_mean_square(together) < 1.1 * root_mean_square(by_image)
+
+
+def test_a_place_far_from_where_a_good_pointmap_has_it_is_another_ones() -> None:
+    by_image, by_pointmap = scattered(100, 0.2, 0), scattered(100, 0.2, 1)
+    by_image[:10] += 10.0
+    together, agree, _ = agreed(by_image, by_pointmap, np.ones(100, bool))
+    assert not agree[:10].any()
+    assert agree[10:].all()
+    np.testing.assert_array_equal(together[:10], by_image[:10])
+    usual_px = np.median(np.linalg.norm(by_pointmap - by_image, axis=-1))
+    assert ASTRAY * usual_px < 10.0
+
+
+def test_a_perfect_pointmap_is_believed_and_moves_nothing_that_is_right() -> None:
+    right = scattered(50, 30.0, 0)
+    together, agree, share = agreed(right, right, np.ones(50, bool))
+    np.testing.assert_allclose(together, right)
+    assert agree.all()
+    assert share == 1.0
+    slid = right.copy()
+    slid[0] += 0.9 * FOUND_PX / np.sqrt(2)  # no farther than places found in the image err
+    together, agree, _ = agreed(slid, right, np.ones(50, bool))
+    np.testing.assert_allclose(together, right)
+    assert agree.all()
+
+
+def test_what_is_not_told_or_not_found_is_left_and_few_places_tell_nothing() -> None:
+    by_image, by_pointmap = scattered(40, 0.3, 0), scattered(40, 0.3, 1)
+    by_pointmap[0] = np.nan
+    found = np.ones(40, bool)
+    found[1] = False
+    together, agree, _ = agreed(by_image, by_pointmap, found)
+    np.testing.assert_array_equal(together[:2], by_image[:2])
+    assert agree[:2].all()
+    few = slice(0, FEW_PLACES)  # of which one is not told
+    together, agree, share = agreed(by_image[few], by_pointmap[few], np.ones(FEW_PLACES, bool))
+    np.testing.assert_array_equal(together, by_image[few])
+    assert agree.all()
+    assert share == 0.0
+
+
+def test_a_step_along_a_direction_leaves_only_what_is_across_it() -> None:
+    draws = np.random.default_rng(2)
+    steps, directions = draws.normal(size=(2, 30, 3))
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    parts = along(steps, directions)
+    np.testing.assert_allclose(((steps - parts) * directions).sum(axis=-1), 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.cross(parts, directions), 0.0, atol=1e-12)
 
 
 def test_a_moving_track_is_where_it_is_seen() -> None:
