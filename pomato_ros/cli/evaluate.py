@@ -151,7 +151,8 @@ def evaluate(
     console.print(
         f"weights SHA-256 {trial.weights_sha256}" if not oracle else "no weights: true pointmaps", highlight=False
     )
-    conclude("truth" if oracle else "evaluate", summary, save, as_json, console)
+    measured = "splits" if split == EVERY_SPLIT else "evaluate"
+    conclude("truth" if oracle else measured, summary, save, as_json, console)
     return 0
 
 
