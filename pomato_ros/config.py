@@ -67,8 +67,6 @@ class NetworkConfig:
     tokens learn to tell where they are; whether that makes it compare views better is open (dev/LOG.md).
     ``relative_values``: cross-attention hands on how far away it found what it found, see ``CrossAttention``; not in
     official networks.
-    ``relative_matching``: the third head tells how each point moved, in shares of its distance, instead of where it
-    was; not in official networks. Errors of depth then cancel exactly where nothing moves.
     """
 
     enc_embed_dim: int = 1024
@@ -82,7 +80,6 @@ class NetworkConfig:
     rope_base: float = 100.0
     position_code: float = 0.0
     relative_values: bool = False
-    relative_matching: bool = False
     dpt_layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
     dpt_feature_dim: int = 256
     dpt_last_dim: int = 128
@@ -141,7 +138,7 @@ def check_size(name: str, value: Any) -> None:
             what = "a positive number" if name == "rope_base" else "a number of at least 0"
             raise ConfigError(f"{name} must be {what}, got {value!r}")
         return
-    if name in ("relative_values", "relative_matching"):
+    if name == "relative_values":
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be true or false, got {value!r}")
         return
@@ -164,7 +161,6 @@ NANO = NetworkConfig(
     dec_num_heads=4,
     position_code=0.5,
     relative_values=True,
-    relative_matching=True,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=48,
     dpt_last_dim=24,
@@ -180,7 +176,6 @@ TINY = NetworkConfig(
     dec_num_heads=5,
     position_code=0.5,
     relative_values=True,
-    relative_matching=True,
     dpt_layer_dims=(32, 48, 64, 96),
     dpt_feature_dim=64,
     dpt_last_dim=32,

@@ -179,7 +179,6 @@ def test_the_default_window_suits_the_preset_networks() -> None:
         ({"temporal_length": -1}, "temporal_length must be a whole number of at least 0, got -1"),
         ({"position_code": -0.1}, "position_code must be a number of at least 0, got -0.1"),
         ({"relative_values": 1}, "relative_values must be true or false, got 1"),
-        ({"relative_matching": "yes"}, "relative_matching must be true or false, got 'yes'"),
         ({"position_code": True}, "position_code must be a number of at least 0, got True"),
         ({"rope_base": 0}, "rope_base must be a positive number, got 0"),
         ({"temporal_length": 12, "group_norm_groups": 7}, "motion modules of 768 channels need"),

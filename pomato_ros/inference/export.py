@@ -6,8 +6,6 @@ a pair's decoder tokens. Whoever runs the graphs keeps these tensors between fra
     images -> [encoder] -> tokens;  tokens of two frames -> [decoder] -> tokens by depth of both views
     tokens by depth of one view, for each frame of a window -> [head] -> points, confidence
 
-The head of X_m of a network with ``relative_matching`` is also given X, the second head's points.
-
 Number of frames, pairs and windows and the windows' length are free; the image's size is not.
 """
 
@@ -128,30 +126,19 @@ class DecoderGraph(nn.Module):
 
 
 class HeadGraph(nn.Module):
-    """Tokens of one view at the four depths, (b, t, n, c) each -> points (b * k, h, w, 3), confidence (b * k, h, w).
-
-    Where X_m is told relative to X, the points (b * k, h, w, 3) of the second head come after the tokens.
-    """
+    """Tokens of one view at the four depths, (b, t, n, c) each -> points (b * k, h, w, 3), confidence (b * k, h, w)."""
 
     def __init__(self, plan: ExportPlan, name: str) -> None:
         """``name``: a key of :data:`HEADS`."""
         super().__init__()
         self.head = plan.network.get_submodule(HEADS[name][0])
-        self.relative_to = plan.network.matched if reads_points(plan, name) else None
         self.hooks = plan.network.config.hooks
         self.grid_hw, self.slots = plan.grid_hw, plan.slots
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, *depths: Tensor) -> tuple[Tensor, Tensor]:
         """As :class:`pomato_ros.model.dpt_head.PointmapHead`; k frames of each of b windows."""
-        depths = inputs[: len(self.hooks)]
         tokens = {hook: depth.flatten(0, 1) for hook, depth in zip(self.hooks, depths, strict=True)}
-        points, conf = self.head(tokens, self.grid_hw, depths[0].shape[1], slots=self.slots)
-        return (points if self.relative_to is None else self.relative_to(inputs[-1], points)), conf
-
-
-def reads_points(plan: ExportPlan, name: str) -> bool:
-    """Whether the graph of this head, a key of :data:`HEADS`, is given X too."""
-    return plan.network.config.relative_matching and name == "points_match"
+        return self.head(tokens, self.grid_hw, depths[0].shape[1], slots=self.slots)
 
 
 def plan_graphs(plan: ExportPlan) -> list[Graph]:
@@ -184,10 +171,7 @@ def plan_graphs(plan: ExportPlan) -> list[Graph]:
         Graph(
             f"head_{name}",
             HeadGraph(plan, name),
-            (
-                *(Port(f"depth_{d}", ("windows", length, count, dims[d])) for d in config.hooks),
-                *([Port("points_2", (rows, height, width, 3))] if reads_points(plan, name) else []),
-            ),
+            tuple(Port(f"depth_{d}", ("windows", length, count, dims[d])) for d in config.hooks),
             maps,
         )
         for name in HEADS
@@ -248,11 +232,11 @@ def sample_inputs(plan: ExportPlan, rows: int, seed: int = 0, window_size: int =
     # windows that hold the same frames, each beginning with another
     order = torch.stack([torch.arange(frames).roll(row) for row in range(rows)])
     windows = [[view[depth][order] for depth in network.config.hooks] for view in lists]
-    inputs = {f"head_{name}": [*windows[view - 1]] for name, (_, view) in HEADS.items()}
-    for name in HEADS:
-        if reads_points(plan, name):
-            inputs[f"head_{name}"].append(HeadGraph(plan, "points_2")(*windows[1])[0])
-    return {"encoder": [images[:rows]], "decoder": [part[:rows].contiguous() for part in pairs], **inputs}
+    return {
+        "encoder": [images[:rows]],
+        "decoder": [part[:rows].contiguous() for part in pairs],
+        **{f"head_{name}": windows[view - 1] for name, (_, view) in HEADS.items()},
+    }
 
 
 def random_images(plan: ExportPlan, count: int, seed: int) -> Tensor:
@@ -297,13 +281,11 @@ def chain(plan: ExportPlan, runs: Runs, images: Tensor, key: int) -> tuple[PairP
     decoded = runs["decoder"](parts)
     deep = len(hooks) - 1
     views = [[part, *decoded[number * deep : (number + 1) * deep]] for number, part in enumerate(parts)]
-    maps: dict[str, Sequence[Tensor]] = {}
+    maps: list[Tensor] = []
     for name, (_, view) in HEADS.items():
-        inputs = [depth.unflatten(0, (2, plan.window_size)) for depth in views[view - 1]]
-        if reads_points(plan, name):
-            inputs.append(maps["points_2"][0])
-        maps[name] = runs[f"head_{name}"](inputs)
-    from_key, to_key = zip(*(part.chunk(2) for pair in maps.values() for part in pair), strict=True)
+        windows = [depth.unflatten(0, (2, plan.window_size)) for depth in views[view - 1]]
+        maps += runs[f"head_{name}"](windows)
+    from_key, to_key = zip(*(part.chunk(2) for part in maps), strict=True)
     return PairPrediction(*from_key), PairPrediction(*to_key)
 
 

@@ -29,7 +29,6 @@ from pomato_ros.model.pomato import Pomato
 from pomato_ros.model.temporal import Prepared, Projected, stack_prepared
 from pomato_ros.structures import HEADS, ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
 
-Maps = tuple[Tensor, Tensor]  # points and confidence of one head
 TokenLists = tuple[list[Tensor], list[Tensor]]  # of view 1 and of view 2, one tensor (n, c) for each hooked depth
 VIEW_OF_HEAD = {1: 0, 2: 1, 3: 1}  # whose tokens a head reads
 
@@ -100,33 +99,15 @@ class WindowStream:
         self._watch_size(window.frames[0].image)
         self._encode(window.frames)
         pairs = self._update_pairs(window)
-        orders = (
-            (pairs.from_key, self._with_read(wanted.from_key_heads)),
-            (pairs.to_key, self._with_read(wanted.to_key_heads)),
-        )
-        maps: tuple[dict[int, Maps], dict[int, Maps]] = ({}, {})  # of either order, by head
+        orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
+        maps: tuple[list[Tensor], list[Tensor]] = ([], [])
         for number in HEADS:
             read = [order for order, heads in orders if number in heads]
             found = iter(self._evaluate(number, read, window, wanted))
+            none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
             for (_, heads), into in zip(orders, maps, strict=True):
-                if number in heads:
-                    into[number] = next(found)
-        none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
-        asked = (wanted.from_key_heads, wanted.to_key_heads)
-        from_key, to_key = (self._pair_prediction(*order, none) for order in zip(maps, asked, strict=True))
-        return WindowPrediction(window.key, from_key, to_key, wanted.slots)
-
-    def _with_read(self, heads: Sequence[int]) -> set[int]:
-        """These heads and what they need: one that tells motion needs the points that moved."""
-        return {*heads, 2} if 3 in heads and self._network.config.relative_matching else set(heads)
-
-    def _pair_prediction(self, maps: dict[int, Maps], asked: Sequence[int], none: Tensor) -> PairPrediction:
-        """Of the heads that were ``asked`` for; ``none``: (0, h, w), what there is of the others."""
-        if 3 in maps:
-            said, conf = maps[3]
-            maps[3] = self._network.matched(maps[2][0], said) if 2 in maps else said, conf
-        nothing = none[..., None].expand(*none.shape, 3), none
-        return PairPrediction(*(part for number in HEADS for part in (maps[number] if number in asked else nothing)))
+                into.extend(next(found) if number in heads else (none[..., None].expand(*none.shape, 3), none))
+        return WindowPrediction(window.key, PairPrediction(*maps[0]), PairPrediction(*maps[1]), wanted.slots)
 
     def forget(self) -> None:
         """Let go of all frames; pieces that were recorded stay, they know sizes only."""

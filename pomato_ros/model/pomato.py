@@ -9,8 +9,6 @@ from pomato_ros.model.dpt_head import PointmapHead
 from pomato_ros.model.position import RotaryTables, code_of, rotary_of
 from pomato_ros.structures import PairPrediction
 
-AT_REST = 1e-3  # share that is left of a third head's output where it is to begin by telling no motion
-
 
 class PatchEmbedding(nn.Module):
     """Image patches -> tokens, row by row."""
@@ -107,17 +105,8 @@ class Pomato(nn.Module):
         list_1, list_2 = self.decode(tokens_1, tokens_2, grid_hw)
         points_1, conf_1 = self.downstream_head1(list_1, grid_hw, frames)
         points_2, conf_2 = self.downstream_head2(list_2, grid_hw, frames)
-        said, conf_match = self.downstream_head3(list_2, grid_hw, frames)
-        return PairPrediction(points_1, conf_1, points_2, conf_2, self.matched(points_2, said), conf_match)
-
-    def matched(self, points_2: Tensor, said: Tensor) -> Tensor:
-        """X_m^{2,1} (..., 3) from X^{2,1} and what the third head says, of the same pixels.
-
-        That is X_m itself, or with ``relative_matching`` the motion in shares of distance: X_m = X + |X| * said.
-        """
-        if not self.config.relative_matching:
-            return said
-        return points_2 + torch.linalg.vector_norm(points_2, dim=-1, keepdim=True) * said
+        points_match, conf_match = self.downstream_head3(list_2, grid_hw, frames)
+        return PairPrediction(points_1, conf_1, points_2, conf_2, points_match, conf_match)
 
     def forward(self, view_1: Tensor, view_2: Tensor) -> PairPrediction:
         """Images of P pairs, each (p, 3, h, w), each pair a window of its own -> all three heads."""
@@ -141,7 +130,6 @@ def initialise(network: Pomato, generator: torch.Generator) -> None:
     | convolutions of the heads | normal with variance 1 / inputs, He's 2 / inputs after a ReLU; zero bias |
     | second convolution of a residual unit | zero, so that depth of the head does not multiply what comes in |
     | last convolution of a head | 0.3 of He normal; its bias looks along the optical axis |
-    | the same of a third head that tells motion | next to nothing for motion, see :func:`begin_at_rest` |
     | output projection of motion modules | zero, so that a window starts as independent pairs |
     """
     for name, module in network.named_modules():
@@ -167,15 +155,3 @@ def initialise(network: Pomato, generator: torch.Generator) -> None:
         with torch.no_grad():
             weight.mul_(0.3)
             bias.copy_(torch.tensor([0.0, 0.0, 0.7, 0.0]))
-    begin_at_rest(network)
-
-
-def begin_at_rest(network: Pomato) -> None:
-    """With ``relative_matching``: the third head all but says that nothing moves, however it got its weights.
-
-    Not quite, since the pointmaps' activation is flat at zero and nothing could be learned from there.
-    """
-    if network.config.relative_matching:
-        with torch.no_grad():
-            for parameter in network.downstream_head3.dpt.head[4].parameters():
-                parameter[:3] *= AT_REST

@@ -15,6 +15,7 @@ from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
 from pomato_ros.scene.fusion import DepthFusion
+from pomato_ros.scene.image_motion import ImageMotion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
 from pomato_ros.scene.moving import BLUR_PX, MovingMask, without_strays
@@ -123,6 +124,7 @@ class SceneEstimator:
         self._focal = FocalEstimate()
         self._landmarks = Landmarks()
         self._mask = MovingMask()
+        self._image_motion = ImageMotion()
         self._fusion = DepthFusion()
         self._matches: tuple[int, FeatureMatches] | None = None
         self._trust = PoseTrust()
@@ -188,7 +190,10 @@ class SceneEstimator:
         covariance = self._with_scale_doubt(place)
         points = self._valid_points(points_m, confidence)
         smooth_m = smoothed(depth_m)
-        self._remember(newest, place, depth_m, ~mask)
+        doubtful = mask  # to the network; where it is weak, what is doubtful is no mover, and not to be leant on either
+        mask = self._moving_in_image(newest, place, mask, smooth_m, intrinsics)
+        static = ~(mask | doubtful)
+        self._remember(newest, place, depth_m, static)
         if place.world_from_camera is not None and self._uses_landmarks():
             if not place.on_landmarks and place.covariance is not None:  # those that stay are looked at from here
                 self._landmarks_covariance, self._way_m, self._contradiction = place.covariance, 0.0, np.zeros(6)
@@ -196,7 +201,7 @@ class SceneEstimator:
             self._landmarks.learn(
                 newest.image_rgb,
                 smooth_m,
-                ~mask,
+                static,
                 place.world_from_camera,
                 intrinsics,
                 self._trust.variance_factor,
@@ -249,6 +254,7 @@ class SceneEstimator:
             self._landmarks_begun_m = centre + factor * (self._landmarks_begun_m - centre)
             self._tracker.rescale(factor, centre)
             self._fusion.rescale(factor, centre)
+            self._image_motion.rescale(factor, centre)
             self._objects.rescale(factor, centre)
             self._own_metres_per_unit *= factor
         return factor
@@ -291,6 +297,21 @@ class SceneEstimator:
         scene = self.config.scene
         return motion_mask(maps.points_2, maps.points_match, scene.mask_threshold, scene.mask_floor).numpy()
 
+    def _moving_in_image(
+        self, newest: ModelFrame, place: Placement, mask: MaskArray, depth_m: FloatArray, intrinsics: Intrinsics
+    ) -> MaskArray:
+        """What moves (h, w) in the newest image: ``mask``, the network's, but by flow and poses where that is weak.
+
+        Features tell where the camera is even then, so that the image tells more than the network's pointmaps.
+        """
+        if place.world_from_camera is None or not self._trust.is_weak or not self._uses_landmarks():
+            self._image_motion.forget()
+            return mask
+        found = self._image_motion.update(
+            newest.image_rgb, depth_m, place.world_from_camera, intrinsics, self._mask.flow_to_before
+        )
+        return found if self._trust.is_surely_weak else mask
+
     def _place(
         self,
         window: Window,
@@ -315,6 +336,8 @@ class SceneEstimator:
         found = None
         if self._uses_landmarks():
             found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+            if found is not None and not reference.guessed:
+                self._trust.chance()
             if isinstance(on_points, RelativePose):
                 on_points = self._believed(on_points, found, reference, scale)
             if found is not None:

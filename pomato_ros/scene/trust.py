@@ -13,6 +13,7 @@ MEMORY = 30  # comparisons whose median counts
 BEGUN_WITH, DOUBTED_BY = 1, 300.0  # comparisons that are made up at the start, as with a weak network
 USUAL = 5.35  # median of a squared distance over six degrees of freedom
 WEAK = 40.0  # of the variances; above this it is the network that errs; bundled nano: above 100
+CERTAIN = 6  # chances to compare from which weakness is no mere assumption
 BELIEVED = 4.0  # below it, what is beyond this is put down to features, many of which may move together
 
 
@@ -22,6 +23,11 @@ class PoseTrust:
     def __init__(self) -> None:
         """Nothing compared yet: weak."""
         self._ratios: deque[float] = deque([DOUBTED_BY] * BEGUN_WITH, maxlen=MEMORY)
+        self._chances = 0
+
+    def chance(self) -> None:
+        """There was a pose of features to compare with, whether or not the pointmap had one that was worth it."""
+        self._chances += 1
 
     def compare(self, squared_distance: float) -> None:
         """Take in one more comparison: Mahalanobis' squared distance of the pointmap's pose from that of features."""
@@ -29,19 +35,25 @@ class PoseTrust:
             self._ratios.append(squared_distance / USUAL)
 
     @property
+    def is_weak(self) -> bool:
+        """The network errs, as far as is known; at the start nothing is."""
+        return self._usual > WEAK
+
+    @property
+    def is_surely_weak(self) -> bool:
+        """The network errs, after several chances to show that it does not."""
+        return self.is_weak and self._chances >= CERTAIN
+
+    @property
     def variance_factor(self) -> float:
         """At least 1."""
-        return self._usual if self._is_weak else float(np.clip(self._usual, 1.0, BELIEVED))
+        return self._usual if self.is_weak else float(np.clip(self._usual, 1.0, BELIEVED))
 
     @property
     def features_variance_factor(self) -> float:
         """By how much the variances of poses on features are too small, where it is not the network that errs."""
-        return 1.0 if self._is_weak else max(1.0, self._usual)
+        return 1.0 if self.is_weak else max(1.0, self._usual)
 
     @property
     def _usual(self) -> float:
         return float(np.median(self._ratios))
-
-    @property
-    def _is_weak(self) -> bool:
-        return self._usual > WEAK

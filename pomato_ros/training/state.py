@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.model.checkpoint import save_weights
-from pomato_ros.model.pomato import Pomato, begin_at_rest, initialise
+from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 
 LOGGER = logging.getLogger(__name__)
@@ -52,18 +52,14 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
 def take_weights(network: Pomato, start: Pomato) -> None:
     """Copy the weights of ``start``, which may be pairwise: motion modules then stay the identity that they begin as.
 
-    It may also have been without the code of places or the relative values of ``network``, or without its relative
-    matching: the third head then begins by saying that nothing moves.
+    It may also have been without the code of places or the relative values of ``network``.
 
     Raises:
         ValueError: the networks differ in more than that.
     """
     expected = network.config
     given = dataclasses.replace(
-        start.config,
-        position_code=expected.position_code,
-        relative_values=expected.relative_values,
-        relative_matching=start.config.relative_matching or expected.relative_matching,
+        start.config, position_code=expected.position_code, relative_values=expected.relative_values
     )
     if given.temporal_length == 0:  # sizes of motion modules that are not there say nothing
         expected = dataclasses.replace(
@@ -78,8 +74,6 @@ def take_weights(network: Pomato, start: Pomato) -> None:
             f"got {start.config.to_json()}"
         )
     network.load_state_dict({**network.state_dict(), **start.state_dict()})
-    if not start.config.relative_matching:
-        begin_at_rest(network)
 
 
 def make_optimiser(config: TrainConfig, network: Pomato) -> torch.optim.AdamW:
@@ -104,7 +98,6 @@ def enter_stage(config: TrainConfig, state: TrainState, number: int) -> None:
     if stage.matching and number > 0 and not config.stages[number - 1].matching:
         for network in (state.network, state.average):
             network.downstream_head3.load_state_dict(network.downstream_head2.state_dict())
-            begin_at_rest(network)
     apply_freeze(state.network, stage)
 
 

@@ -206,8 +206,6 @@ def predict_heads(
         heads.append((network.downstream_head3, list_2))
     frames = 0 if stage.pairwise else images.shape[1]
     outputs = [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
-    if stage.matching:
-        outputs[2] = HeadOutput(network.matched(outputs[1].points, outputs[2].points), outputs[2].conf)
     return outputs, (list_1[-1], list_2[-1])
 
 

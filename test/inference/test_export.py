@@ -54,9 +54,9 @@ def torch_runs(plan: ExportPlan) -> dict[str, Run]:
     return {graph.name: run_of(graph) for graph in plan_graphs(plan)}
 
 
-@pytest.fixture(scope="module", params=["points", "relative"])
-def network(request: pytest.FixtureRequest, tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> Pomato:
-    return make_network(dataclasses.replace(tiny_config, relative_matching=request.param == "relative"))
+@pytest.fixture(scope="module")
+def network(tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> Pomato:
+    return make_network(tiny_config)
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def test_ports_have_the_shapes_they_say(name: str, plan: ExportPlan, written: di
 
 
 def test_a_graph_of_other_weights_is_found_out(
-    network: Pomato, make_network: Callable[..., Pomato], written: dict[str, tuple[Graph, Run]]
+    tiny_config: NetworkConfig, make_network: Callable[..., Pomato], written: dict[str, tuple[Graph, Run]]
 ) -> None:
-    other = ExportPlan(make_network(network.config, 1), SIZE_WH, WINDOW, "newest")
+    other = ExportPlan(make_network(tiny_config, 1), SIZE_WH, WINDOW, "newest")
     for graph in plan_graphs(other):
         assert graph_error(graph, other, written[graph.name][1]) > 1e-2
     assert window_error(other, {name: run for name, (_, run) in written.items()}) > 1e-2

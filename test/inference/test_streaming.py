@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -42,10 +41,9 @@ def windows_of(mode: str, count: int = 17) -> list[Window]:
     return [window.push(make_frame(number)) for number in range(count)]
 
 
-@pytest.fixture(scope="module", params=["temporal", "pairwise", "relative"])
+@pytest.fixture(scope="module", params=["temporal", "pairwise"])
 def network(request: pytest.FixtureRequest, tiny_config: NetworkConfig, make_network: Callable[..., Pomato]) -> Pomato:
-    kinds: dict[str, dict[str, Any]] = {"pairwise": {"temporal_length": 0}, "relative": {"relative_matching": True}}
-    changes = kinds.get(request.param, {})
+    changes = {} if request.param == "temporal" else {"temporal_length": 0}
     return make_network(dataclasses.replace(tiny_config, **changes))
 
 

@@ -157,30 +157,3 @@ def test_an_image_and_its_mirror_image_are_not_the_same_thing(pairwise: Pomato) 
     view = images(1)
     there = pairwise(view.flip(-1), view.flip(-1)).points_1.flip(2)
     assert (pairwise(view, view).points_1 - there).abs().max() > 1e-2
-
-
-def test_a_relative_third_head_tells_motion_in_shares_of_distance(
-    tiny_config: NetworkConfig, make_network: Callable[..., Pomato]
-) -> None:
-    relative = make_network(dataclasses.replace(tiny_config, relative_matching=True))
-    plain = make_network(tiny_config)
-    plain.load_state_dict(relative.state_dict())
-    views = torch.rand(2, 2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        found, said = relative(*views), plain(*views)
-    assert torch.equal(found.points_2, said.points_2)
-    motion = (found.points_match - found.points_2) / found.points_2.norm(dim=-1, keepdim=True)
-    torch.testing.assert_close(motion, said.points_match, rtol=1e-3, atol=1e-5)
-
-
-def test_a_relative_third_head_begins_by_telling_no_motion_and_can_learn_from_there(tiny_config: NetworkConfig) -> None:
-    network = Pomato(dataclasses.replace(tiny_config, relative_matching=True))
-    initialise(network, torch.Generator().manual_seed(0))
-    views = torch.rand(2, 2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    found = network(*views)
-    motion = (found.points_match - found.points_2).norm(dim=-1) / found.points_2.norm(dim=-1)
-    assert motion.max() < 0.01
-    found.points_match[..., 0].sum().backward()
-    for parameter in network.downstream_head3.dpt.head[4].parameters():
-        assert parameter.grad is not None
-        assert parameter.grad[0].abs().max() > 0

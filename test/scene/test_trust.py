@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, MEMORY, USUAL, WEAK, PoseTrust
+from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, CERTAIN, MEMORY, USUAL, WEAK, PoseTrust
 
 
 def trust_after(distances: list[float]) -> PoseTrust:
@@ -56,3 +56,16 @@ def test_what_is_no_number_says_nothing() -> None:
 
 def test_the_oldest_comparisons_are_forgotten() -> None:
     assert after([1e4] * MEMORY + [USUAL] * MEMORY) == pytest.approx(1.0)
+
+
+def test_a_network_is_surely_weak_only_after_chances_to_show_that_it_is_not() -> None:
+    trust = PoseTrust()
+    for chance in range(CERTAIN):
+        assert trust.is_weak
+        assert not trust.is_surely_weak, chance
+        trust.chance()
+    assert trust.is_surely_weak
+    for _ in range(BEGUN_WITH + 1):
+        trust.compare(USUAL)
+    assert not trust.is_weak
+    assert not trust.is_surely_weak

@@ -430,21 +430,6 @@ def test_a_run_that_adds_a_code_of_places_and_relative_values_can_begin_with_wei
     assert all(torch.equal(given[name], value) for name, value in weights_of(state.network).items())
 
 
-def test_a_run_whose_third_head_tells_motion_can_begin_with_weights_that_told_points(
-    recipe: TrainConfig, make_network: MakeNetwork
-) -> None:
-    shape = dataclasses.replace(recipe.network, relative_matching=True)
-    start = make_network(recipe.network)
-    for given in (start, fresh_state(dataclasses.replace(recipe, network=shape), CPU, start).network):
-        state = fresh_state(dataclasses.replace(recipe, network=shape), CPU, given)
-        assert state.network.config == shape
-        # all but the layer that tells motion is kept, and what tells motion already is
-        kept = set() if given is not start else {f"downstream_head3.dpt.head.4.{name}" for name in ("weight", "bias")}
-        assert set(differing(weights_of(state.network), weights_of(given))) == kept
-    with pytest.raises(ValueError, match="the weights to start from are of another network"):
-        fresh_state(recipe, CPU, state.network)
-
-
 def test_weights_of_another_size_are_no_start(recipe: TrainConfig, make_network: MakeNetwork) -> None:
     for changes in ({"enc_depth": 3}, {"temporal_length": 5}, {"temporal_length": 0, "dpt_last_dim": 4}):
         other = make_network(dataclasses.replace(recipe.network, **changes))
