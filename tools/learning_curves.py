@@ -1,7 +1,7 @@
 """Draws how the bundled network learned, run after run, and tells what the ends of the runs extrapolate to.
 
     python tools/learning_curves.py benchmarks/nano-learning.jsonl docs/images/nano_learning.png
-    python tools/learning_curves.py benchmarks/nano-learning.jsonl --add out/train/log.jsonl --run 6
+    python tools/learning_curves.py benchmarks/nano-learning.jsonl --add out/train/log.jsonl --run 6 --after 496
 
 Every line of the file is one quick look at 24 held-out scenes (``pomato train --validate-every``): the run, minutes of
 training in all runs so far, and its scores. ``--add`` takes those of a further run's log.
@@ -86,10 +86,11 @@ def main() -> None:
     parser.add_argument("picture", type=Path, nargs="?", help="PNG to write")
     parser.add_argument("--add", type=Path, help="log.jsonl of one more run")
     parser.add_argument("--run", type=int, default=0, help="its number")
+    parser.add_argument("--after", type=float, default=0.0, help="minutes of training before it")
     words = parser.parse_args()
     looks = read_looks(words.file) if words.file.exists() else []
     if words.add:
-        looks += looks_of_log(words.add, words.run, looks[-1]["minutes"] if looks else 0)
+        looks += looks_of_log(words.add, words.run, words.after)
         words.file.write_text("".join(json.dumps(look) + "\n" for look in looks), encoding="utf-8")
     if words.picture:
         sys.stdout.write(draw(looks, words.picture) + "\n")
