@@ -108,6 +108,11 @@ def evaluate(
     console = Console()
     console = console if console.is_terminal else Console(width=TABLE_WIDTH)
     config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    if network and (not oracle or noise_free or ablate):
+        console.print(
+            "[bold red]--network goes with --oracle alone: it puts the weights in the noisy oracle's place[/]"
+        )
+        return 2
     if oracle and not noise_free:
         if prior not in (*SCALE_PRIORS, "both"):
             console.print(f"[bold red]--prior must be one of {', '.join(SCALE_PRIORS)}, both; got {prior}[/]")

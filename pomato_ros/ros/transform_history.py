@@ -63,7 +63,8 @@ class TransformHistory:
                 name, stamp_ns = (one.header.frame_id, one.child_frame_id), stamp_ns_from_time(one.header.stamp)
                 link = self._links.get(name)
                 if link is None or link.static != static:
-                    self._make_room(stamp_ns)
+                    if not self._has_room(stamp_ns):
+                        continue
                     link = self._links[name] = _Link(static)
                 link.add(stamp_ns, one.transform)
             self._condition.notify_all()
@@ -145,11 +146,12 @@ class TransformHistory:
             heard=len(self._links),
         )
 
-    def _make_room(self, stamp_ns: int) -> None:
-        """Let go of links that fell silent, where there are many."""
+    def _has_room(self, stamp_ns: int) -> bool:
+        """Whether one more link can be kept, once those that fell silent are let go of where there are many."""
         if len(self._links) >= MANY_LINKS:
             self._links = {name: link for name, link in self._links.items() if link.reaches(stamp_ns - KEPT_NS)}
             self._in_vain.clear()
+        return len(self._links) < MANY_LINKS
 
     def _is_own(self, name: Link) -> bool:
         """Whether this is what the node sends, whichever of the two frames is called parent."""
@@ -168,11 +170,22 @@ class _Link:
         self.static = static
         self._stamps_ns: list[int] = []
         self._transforms: list[Transform] = []
+        self._old_ns: int | None = None  # the last stamp, if it was older than all that is kept
 
     def add(self, stamp_ns: int, transform: Transform) -> None:
-        """Keep a transform in its place; one of a stamp that is there replaces it."""
+        """Keep a transform in its place; one of a stamp that is there replaces it.
+
+        One that is older than all that is kept is dropped, as in tf2, unless the next one goes on from it: time jumped.
+        """
         stamps, transforms = self._stamps_ns, self._transforms
-        if self.static or (stamps and stamp_ns < stamps[-1] - KEPT_NS):  # so old: time jumped
+        if not self.static and stamps and stamp_ns < stamps[-1] - KEPT_NS:
+            before, self._old_ns = self._old_ns, stamp_ns
+            if before is None or not before < stamp_ns <= before + KEPT_NS:
+                return
+            stamps.clear()
+            transforms.clear()
+        self._old_ns = None
+        if self.static:
             stamps.clear()
             transforms.clear()
         place = bisect.bisect_left(stamps, stamp_ns)

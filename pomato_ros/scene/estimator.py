@@ -570,7 +570,8 @@ class SceneEstimator:
             unit = self.config.scale.scale if self.config.scale.scale_source == "fixed" else 1.0
             return FrameMemory(depth_units * np.float32(unit), static, np.eye(4), FIRST_COVARIANCE)
         last_ns, last = self._last_good
-        scale = typical_depth(last.depth_m) / typical_depth(depth_units)
+        ratio = typical_depth(last.depth_m) / typical_depth(depth_units)
+        scale = ratio if np.isfinite(ratio) else self._own_metres_per_unit
         covariance = last.covariance + unseen_motion((pair.reference_stamp_ns - last_ns) * 1e-9)
         pose = last.world_from_camera
         return FrameMemory(depth_units * np.float32(scale), static, pose, covariance, guessed=True)
@@ -618,6 +619,10 @@ class SceneEstimator:
         memory = FrameMemory(depth_m, static, place.world_from_camera, place.covariance, newest.prior_from_camera)
         known = self._frames.get(newest.stamp_ns, memory)
         self._frames[newest.stamp_ns] = dataclasses.replace(known, prior_from_camera=newest.prior_from_camera)
+        if self._last_good is not None and not np.isfinite(
+            typical_depth(depth_m)
+        ):  # placed, but its own map says nothing
+            memory = dataclasses.replace(memory, depth_m=self._last_good[1].depth_m)
         self._last_good = (newest.stamp_ns, memory)
 
     def _surface(self, place: Placement, depth_m: FloatArray, mask: MaskArray, intrinsics: Intrinsics) -> FloatArray:

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.structures import MaskArray, PoseArray
+from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
+LEAST_SIDE_PX = 32  # with fewer rows OpenCV's dense flow reads beyond the image
 STEP_PX = 0.02  # a shorter step is the last
 STEPS_BACK = 5  # a right place is at the end of the way back from the first on
 ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
@@ -72,3 +73,17 @@ def track(
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
     return places.reshape(-1, 2), found.ravel().astype(bool)
+
+
+def dense_flow(method: cv2.DISOpticalFlow, newest: NDArray[np.uint8], other: NDArray[np.uint8]) -> FloatArray:
+    """(h, w, 2) px from each pixel of a grey image (h, w) to where it is in another.
+
+    Narrow images are continued by their edges.
+    """
+    height, width = newest.shape
+    below, right = (max(0, LEAST_SIDE_PX - side) for side in (height, width))
+    if not below and not right:
+        return method.calc(newest, other, None)
+    whole = [cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE) for image in (newest, other)]
+    flow: FloatArray = method.calc(whole[0], whole[1], None)
+    return np.ascontiguousarray(flow[:height, :width])

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.rigid import invert
+from pomato_ros.scene.follow import dense_flow
 from pomato_ros.scene.moving import carried_along, regions
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
@@ -178,7 +179,7 @@ class ImageMotion:
             borderMode=cv2.BORDER_REPLICATE,
         )
         there, back = (
-            cv2.resize(self._flow.calc(one, other, None), (width, height), interpolation=cv2.INTER_AREA)
+            cv2.resize(dense_flow(self._flow, one, other), (width, height), interpolation=cv2.INTER_AREA)
             * np.float32(1.0 / FLOW_TIMES)
             for one, other in ((grey, led), (led, grey))
         )

@@ -149,6 +149,8 @@ class Landmarks:
             return None
         if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
             return None
+        usable[usable] = transform(invert(solution.reference_from_camera), rows.places_world())[:, 2] > LEAST_AHEAD_M
+        rows = self._rows.pick(usable)
         self._found = found
         self._places = np.where(found[:, None], places, self._rows.pixels)
         spread = rows.spread(intrinsics.fx_px)
@@ -398,7 +400,12 @@ def solve_on_landmarks(
         if step @ normal @ step < SETTLED**2:
             break
     pulls = (weighted_x * (by_x * depth_steps).sum(axis=0) + weighted_y * (by_y * depth_steps).sum(axis=0)).T
-    covariance = np.linalg.inv(normal)
+    try:
+        covariance = np.linalg.inv(normal)
+    except np.linalg.LinAlgError:
+        return None
+    if not np.isfinite(pose).all():
+        return None
     covariance = covariance + covariance @ shared_pulls(pulls, pixels, intrinsics) @ covariance
     agree = squared < 2 * GATE**2
     count = int(agree.sum())

@@ -201,7 +201,9 @@ class Tracker:
             pixels = self._alive.reference_pixels[followed]
             points, confidence = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
             sampled[followed, :3] = sample(points, pixels, observation.blur_px) * observation.metres_per_unit
-            sampled[followed, 3:] = sample(confidence, pixels)
+            with np.errstate(invalid="ignore"):
+                told = sample(confidence, pixels)
+            sampled[followed, 3:] = np.where(np.isfinite(told), told, 1.0)
         return sampled
 
     def _find(

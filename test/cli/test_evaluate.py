@@ -66,6 +66,8 @@ def test_the_bundled_network_is_scored_in_the_oracles_place(
     assert {demand.key for demand in DEMANDS} <= set(summary)
     assert len(list(tmp_path.glob("network-*.json"))) == 1
     assert main(["evaluate", "--oracle", "--network", "--prior", "fixed"]) == 2
+    for wrong in (["--network"], ["--oracle", "--network", "--noise-free"], ["--oracle", "--network", "--ablate"]):
+        assert main(["evaluate", *wrong]) == 2
     assert main(["evaluate", "--oracle", "--network", "--weights", str(tmp_path / "none.safetensors")]) == 1
 
 

@@ -308,3 +308,21 @@ def test_the_way_through_a_ring_of_frames_is_the_shortest_and_ends() -> None:
     )
     assert shortest_way(ring, "elsewhere", "b") is None
     assert shortest_way(ring, "b", "b") == []
+
+
+def test_one_stamp_from_long_ago_is_no_jump_however_often_it_comes() -> None:
+    history = driven()
+    for _ in range(3):
+        put(history, "odom_wheel", "base_link", 0, any_pose(8))
+    found = history.moving_pose("odom_wheel", "base_link", START_NS, GAP_NS, 0.0)
+    np.testing.assert_allclose(found, true_pose(START_NS), atol=1e-9)
+
+
+def test_static_frames_that_are_named_anew_all_the_time_do_not_pile_up() -> None:
+    history = driven()
+    for step in range(2 * MANY_LINKS):
+        message = stamped("camera", f"tag_{step}", START_NS, any_pose(step))
+        history.add([message], static=True)
+        assert len(history._links) <= MANY_LINKS
+    found = history.moving_pose("odom_wheel", "camera", START_NS, GAP_NS, 0.0)
+    np.testing.assert_allclose(found, true_pose(START_NS) @ any_pose(1) @ any_pose(2), atol=1e-6)

@@ -599,3 +599,18 @@ def test_an_uncalibrated_camera_finds_its_way_with_the_focal_length_of_its_point
         assert not scene.intrinsics_known
         assert scene.intrinsics.fx_px == pytest.approx(clip.intrinsics.fx_px, rel=1e-3)
         assert_at(scene, true_pose(clip, t), metres=5e-3)
+
+
+def test_a_good_frame_whose_own_map_says_nothing_does_not_keep_a_blinded_camera_lost(clip: Clip) -> None:
+    def change(t: int, prediction: WindowPrediction) -> WindowPrediction:
+        if t in range(5, 14):
+            return noise_in_place_of_points(t, prediction)
+        if t != 4:
+            return prediction
+        nothing = torch.full_like(prediction.from_key.points_1, torch.nan)  # X^{n,n}; X^{n,r} is there
+        return dataclasses.replace(prediction, from_key=dataclasses.replace(prediction.from_key, points_1=nothing))
+
+    scenes = Run(clip).all(change)
+    assert scenes[4].world_from_camera is not None
+    assert scenes[-1].world_from_camera is not None
+    assert np.isfinite(scenes[-1].pose_covariance).all()

@@ -1,10 +1,11 @@
 """Less work from a good start, against all of it: the same places."""
 
+import cv2
 import numpy as np
 import pytest
 
 from pomato_ros.scene.features import follow_features, softened
-from pomato_ros.scene.follow import follow_from
+from pomato_ros.scene.follow import dense_flow, follow_from
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -55,3 +56,17 @@ def test_nothing_is_followed_to_nowhere(clip: Clip) -> None:
     places, found = follow_from(image, image, np.zeros((0, 2)), np.zeros((0, 2)), PATCH_PX, levels=3, steps=10)
     assert places.shape == (0, 2)
     assert found.shape == (0,)
+
+
+@pytest.mark.parametrize("size_wh", [(256, 16), (256, 31), (200, 12), (16, 256), (128, 96)])
+def test_dense_flow_of_any_shape_of_image_is_the_shift(size_wh: tuple[int, int]) -> None:
+    # with few rows OpenCV's own ends the process
+    width, height = size_wh
+    draws = np.random.default_rng(0).integers(0, 255, (height, width + 2), dtype=np.uint8)
+    wide = cv2.GaussianBlur(draws, (0, 0), 2.0)
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = dense_flow(method, np.ascontiguousarray(wide[:, :width]), np.ascontiguousarray(wide[:, 1 : width + 1]))
+    assert flow.shape == (height, width, 2)
+    if min(size_wh) > 14:
+        assert abs(np.median(flow[..., 0]) + 1.0) < 0.3
+    assert np.isfinite(flow).all()

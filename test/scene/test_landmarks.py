@@ -306,3 +306,14 @@ def test_rays_decide_where_the_networks_depth_is_doubted(clip: Clip) -> None:
         x, y = np.rint(rows.pixels).astype(int).T
         errors.append(np.median(np.abs(np.log(in_camera[:, 2] / clip.depth_m[-1].numpy()[y, x]))))
     assert errors[1] < 0.7 * errors[0]
+
+
+def test_one_landmark_that_seems_to_be_passed_does_not_cost_the_pose(clip: Clip) -> None:
+    landmarks = Landmarks()
+    learn(landmarks, clip, 0, np.eye(4))
+    landmarks._rows.log_depth[0] = -9.0  # all but in the first camera, and behind the next one
+    ahead = pose_from(np.eye(3), np.array([0.0, 0.0, 0.01]))
+    found = landmarks.locate(clip.images[0].numpy(), everywhere(clip), clip.intrinsics)
+    assert found is not None
+    assert np.linalg.norm(found.world_from_camera[:3, 3] - np.zeros(3)) < 5e-3
+    assert transform(invert(ahead), landmarks._rows.places_world()[:1])[0, 2] < 0

@@ -250,3 +250,17 @@ def test_a_slow_mover_across_rays_is_found_where_errors_lie_along_them() -> None
         found_by[axis] = float(found[moved].mean())
     assert found_by[0] > 0.9
     assert found_by[2] < 0.1
+
+
+def test_a_point_too_far_to_be_squared_is_as_good_as_none() -> None:
+    mask = MovingMask()
+    still = np.zeros((HEIGHT, WIDTH), bool)
+    broken = pair(still)
+    broken.points_2[:20, :20] = 1e20
+    for maps in (pair(still), broken, pair(still)):
+        mask.update(IMAGE, maps, ALPHA, FLOOR)
+    moved = box(0.2)
+    for _ in range(4):
+        found = mask.update(IMAGE, pair(moved, step=0.5), ALPHA, FLOOR)
+    assert found[moved].mean() > 0.8
+    assert found[~moved].mean() < 0.05

@@ -627,3 +627,12 @@ def test_what_is_not_finite_is_read_beside_what_is() -> None:
     read = sample(maps, np.array([(30.0, 20.0), (28.0, 20.0), (10.0, 10.0)]), 5)
     assert np.isnan(read[0]).all()
     np.testing.assert_array_equal(read[1:], 1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_confidence_that_is_no_number_is_none(value: float) -> None:
+    tracker = Tracker(50, 8)
+    for t in range(3):
+        found = tracker.update(observe(t, conf_match=torch.full((HEIGHT, WIDTH), value)))
+        assert len(found.ids)
+        assert np.isfinite(found.confidence).all()
