@@ -83,6 +83,7 @@ def summarise_oracle(results: Sequence[OracleResult], prior: str = "depth") -> d
         "track_id": pooled(tracks, "right_id", "asked_id"),
         "track_occlusion": pooled(tracks, "right_occlusion", "asked_occlusion"),
         "apd": mean(finite([item.apd for item in tracks])),
+        "apd_metric": mean(finite([item.apd_metric for item in tracks])),
         "tracks_scored": sum(item.asked_id for item in tracks),
         "still_drift_m": worst([result.drift_m for result in still]),
         "still_worst_m": worst([result.worst_drift_m for result in still]),

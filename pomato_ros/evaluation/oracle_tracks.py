@@ -48,6 +48,7 @@ class TrackCounts:
     right_occlusion: int  # visible or not, as in truth
     asked_occlusion: int  # positions after the first
     apd: float  # percent; NaN without positions
+    apd_metric: float  # the same without taking a factor out: positions as they were said, in metres
     asked_apd: int  # truly visible positions after the first
 
 
@@ -63,10 +64,11 @@ def score_recorded_tracks(record: TrackRecord, clip: Clip, frames_later: int) ->
     """Follow every track from the frame where it is first seen for ``frames_later`` frames, as far as the clip goes.
 
     Its point is what its pixel truly sees there. A position that is not reported, since the track was given up or the
-    camera lost, counts as not visible and as wrong. One factor, the median ratio of distances, is taken out before APD.
+    camera lost, counts as not visible and as wrong. One factor, the ratio of median distances of what is visible and
+    said to be, is taken out before APD, as TAPVid-3D does.
     """
     if not record.ids:
-        return TrackCounts(0, 0, 0, 0, np.nan, 0)
+        return TrackCounts(0, 0, 0, 0, np.nan, np.nan, 0)
     ids, frames = np.concatenate(record.ids), np.concatenate(record.frames)
     places = np.concatenate(record.positions_camera)
     pixels, seen = np.concatenate(record.pixels), np.concatenate(record.visible)
@@ -92,20 +94,31 @@ def score_recorded_tracks(record: TrackRecord, clip: Clip, frames_later: int) ->
         asked_id=int(later.sum()),
         right_occlusion=int(((told == truth.visible) & asked).sum()),
         asked_occlusion=int(asked.sum()),
-        apd=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px),
+        apd=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px, rescaled_by=answered & told),
+        apd_metric=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px, rescaled_by=None),
         asked_apd=int((asked & truth.visible).sum()),
     )
 
 
 def apd_percent(
-    predicted: PoseArray, truth: PointTruth, scored: MaskArray, answered: MaskArray, focal_px: tuple[float, float]
+    predicted: PoseArray,
+    truth: PointTruth,
+    scored: MaskArray,
+    answered: MaskArray,
+    focal_px: tuple[float, float],
+    rescaled_by: MaskArray | None,
 ) -> float:
-    """APD of the ``scored`` positions (t, n), those that were not ``answered`` (t, n) being wrong; NaN without any."""
+    """APD of the ``scored`` positions (t, n), those that were not ``answered`` (t, n) being wrong; NaN without any.
+
+    ``rescaled_by``: (t, n) those whose median distance all are rescaled by; None: they are taken as metres.
+    """
     if not scored.any():
         return np.nan
     if not (scored & answered).any():
         return 0.0
-    ratio = median_norm_ratio(predicted, truth.positions_camera, scored & answered)
+    ratio = 1.0
+    if rescaled_by is not None and (scored & rescaled_by).any():
+        ratio = median_norm_ratio(predicted, truth.positions_camera, scored & rescaled_by)
     scores = evaluate_tracks(ratio * predicted, truth.positions_camera, focal_px, scored, scored, rescale=False)
     return 100.0 * scores.average_pts_within_thresh
 

@@ -658,6 +658,7 @@ class SceneEstimator:
             world_from_camera=place.world_from_camera,
             metres_per_unit=own_metres_per_unit,
             blur_px=BLUR_PX,
+            depth_variance_factor=self._trust.variance_factor,
         )
         return self._tracker.update(observation)
 

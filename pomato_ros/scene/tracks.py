@@ -2,12 +2,12 @@
 
 The matching pointmap says where each track of the reference frame is now; where its looks are found again in the image
 and the surface there is as far as it should be, its pixel is taken from the image and the pointmap, the more from the
-latter the better the two agree on the whole, and its depth from the surface.
+latter the better the two agree on the whole, and its depth from the surface and the pointmap.
 Without that pointmap they are found in the image alone: what rests and is not found waits at its place, what moves goes
-on as it did.
+on as it did. Moving tracks that go together are carried by the motion that they share (:mod:`pomato_ros.scene.bodies`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,16 +16,31 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
+from pomato_ros.scene.bodies import ALONE, PIXEL_STD, Bodies, BodyTracks, in_world, regions_at
 from pomato_ros.scene.features import softened
 from pomato_ros.scene.follow import follow_from
+from pomato_ros.scene.moving import without_strays
+from pomato_ros.scene.surface import (
+    OCCLUSION_SHARE,
+    depth_at,
+    inside,
+    jumps,
+    nearest_pixels,
+    sample,
+    uncovered_at,
+    visible_at,
+)
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
 PATCH_PX = 11  # that is compared with the reference frame's: tracks need not lie on corners
 FAR, NEAR = 3, 1  # levels of the image pyramid above the image, of a start that is rough and of one that is good
 STEPS = 10  # most of Lucas and Kanade's on a level
-OCCLUSION_SHARE = 0.1  # a track this share of its depth behind the surface at its pixel is hidden
+TEXTURE_PX = 9  # side of the patch whose texture a seed is chosen by
+SEED_JUMP_PX, BIRTH_JUMP_PX = 7, 5  # a seed and a track's first look keep half of these away from jumps in depth
+JUMP_RATIO = 1.1
+AT_JUMP = 1e-3  # by which the texture at a jump counts
 VELOCITY_SMOOTHING = 0.5  # weight of the newest difference
-LOOKS_KEPT = 30.0  # a resting track's place is a mean over about so many looks
+LOOKS_KEPT = 20.0  # a resting track's place is a mean over about so many looks
 RECENT_SHARE = 0.4  # weight of the newest look in the mean over recent ones
 MOVED_SHARE = 0.035  # of the depth: recent looks that lie farther from the place say that it moved after all
 LONGEST_STEP = 0.07  # of the depth: a look farther off pulls a place no more than one so far
@@ -35,6 +50,9 @@ FOUND_PX = 0.5  # by how much a place found in the image errs
 ASTRAY = 5.0  # times farther from where the matching pointmap has it than usual, a place found is another one's
 FEW_PLACES = 8  # tell nothing of what is usual
 LEAST_SHARE = 0.15  # in the places found, that a matching pointmap has which is sure where the image shows nothing
+TOLD_SHARE = 0.4  # of the matching pointmap's depth in a look, the surface's having the rest
+TOLD_DEPTH = 0.1  # of the depth, by which the two differ if they are of different things
+TOLD_PX = 1.5  # what a matching pointmap that errs by more says tells nothing of bodies
 FADE_FRAMES = 12  # a track hidden for longer than a window is given up
 
 
@@ -54,6 +72,7 @@ class _Alive:
     age_frames: NDArray[np.int64]
     hidden_frames: NDArray[np.int64]
     dynamic: MaskArray
+    bodies: NDArray[np.int64]  # that carry them; ALONE: none
 
     def pick(self, index: NDArray[np.int64] | MaskArray) -> "_Alive":
         """Some of the tracks."""
@@ -70,7 +89,12 @@ class _Alive:
             self.age_frames[index],
             self.hidden_frames[index],
             self.dynamic[index],
+            self.bodies[index],
         )
+
+    def at_rest(self) -> MaskArray:
+        """(n,) those that have a place where they stay, in the world or on the body that carries them."""
+        return (~self.dynamic | (self.bodies != ALONE)) & (self.looks > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +113,22 @@ class TrackObservation:
     world_from_camera: PoseArray
     metres_per_unit: float = 1.0  # of points_matched
     blur_px: int = 1  # side of the square over which points_matched is to be the median, 1 or 5
+    depth_variance_factor: float = 1.0  # of the depth's errors, a good network's being 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the matching pointmap says."""
+
+    points: PoseArray  # (n, 3) in the camera, metres; NaN: nothing
+    confidence: PoseArray  # (n,)
+    pixels: PoseArray  # (n, 2)
+    usual_px: float = np.inf  # by which it errs
+
+    @property
+    def share(self) -> float:
+        """What it has in a place that is found in the image, too."""
+        return share_of(self.usual_px)
 
 
 class Tracker:
@@ -103,6 +143,7 @@ class Tracker:
     def reset(self) -> None:
         """Forget all tracks; ids go on."""
         self._alive = _no_tracks()
+        self._bodies = Bodies()
         self._reference_stamp_ns: int | None = None
         self._last_stamp_ns = 0
         self._last_image: NDArray[np.uint8] | None = None  # softened, as the next
@@ -114,24 +155,25 @@ class Tracker:
         if observation.reference_stamp_ns != self._reference_stamp_ns:
             self._hand_over(observation)
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
-        sampled = self._read(observation, followed)
+        told = self._read(observation, followed)
         image = softened(observation.image_rgb)
-        places, found, pointmap_share = self._find(image, sampled, followed, observation)
-        told = followed if observation.points_matched is not None else followed & found
-        seen = np.where(found[:, None], self._on_surface(places, observation), sampled[:, :3])
-        moves = told | (followed & self._alive.dynamic)
-        sure = found | (pointmap_share > LEAST_SHARE)
-        self._move(transform(observation.world_from_camera, seen), moves, sure, seen[:, 2], observation)
+        places, found, told = self._find(image, told, followed, observation)
+        self._carry(places, found, followed, told, observation)
+        looks = self._look(places, found, followed, told, observation)
+        seen = followed if observation.points_matched is not None else followed & found
+        moves = seen | (followed & self._alive.dynamic)
+        sure = found | (told.share > LEAST_SHARE)
+        self._move(transform(observation.world_from_camera, looks), moves, sure, looks[:, 2], observation)
         in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
         image_pixels = project(in_camera, observation.intrinsics.matrix())
         visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
-        visible &= told | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
+        visible &= seen | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
         self._note(observation, image_pixels, visible)
         self._last_image = image
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
         self._alive = self._alive.pick(kept)
         return self._snapshot(
-            self._alive.image_pixels.astype(np.float32), sampled[kept, 3].astype(np.float32), visible[kept]
+            self._alive.image_pixels.astype(np.float32), told.confidence[kept].astype(np.float32), visible[kept]
         )
 
     def rescale(self, factor: float, centre_world: PoseArray) -> None:
@@ -144,11 +186,12 @@ class Tracker:
     def _hand_over(self, observation: TrackObservation) -> None:
         """Continue tracks from where they were seen in the new reference frame, and seed the empty cells.
 
-        What rests and was not seen there waits at its place, till it is uncovered and a window begins where it is seen.
+        What rests, in the world or on a body, and was not seen there waits at its place, till it is uncovered and a
+        window begins where it is seen.
         """
         seen = self._seen_pixels.get(observation.reference_stamp_ns, {})
         found = np.array([track_id in seen for track_id in self._alive.ids], dtype=bool)
-        self._alive = self._alive.pick(found | (~self._alive.dynamic & (self._alive.looks >= SURE_LOOKS)))
+        self._alive = self._alive.pick(found | (self._alive.at_rest() & (self._alive.looks >= SURE_LOOKS)))
         nowhere = (np.nan, np.nan)
         places = np.array([seen.get(i, nowhere) for i in self._alive.ids.tolist()], dtype=np.float64).reshape(-1, 2)
         height, width = observation.depth.shape
@@ -158,15 +201,13 @@ class Tracker:
         self._seed(observation)
 
     def _seed(self, observation: TrackObservation) -> None:
-        """New tracks at the middle of grid cells that hold none, evenly thinned down to the limit."""
-        height, width = observation.depth.shape
-        y, x = np.mgrid[self._grid_px // 2 : height : self._grid_px, self._grid_px // 2 : width : self._grid_px]
-        centres = np.stack((x.ravel(), y.ravel()), axis=-1).astype(np.float64)
+        """New tracks in grid cells that hold none, evenly thinned down to the limit."""
+        seeds = self._places_for_seeds(observation)
         followed = self._alive.reference_pixels[np.isfinite(self._alive.reference_pixels[:, 0])]
         taken = {tuple(cell) for cell in (followed // self._grid_px).astype(int)}
-        free = np.array([tuple(cell) not in taken for cell in (centres // self._grid_px).astype(int)], dtype=bool)
+        free = np.array([tuple(cell) not in taken for cell in (seeds // self._grid_px).astype(int)], dtype=bool)
         room = max(0, self._max_tracks - len(self._alive.ids))
-        candidates = centres[free]
+        candidates = seeds[free]
         chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(room, len(candidates))).astype(int))]
         count = len(chosen)
         ids = np.arange(self._next_id, self._next_id + count)
@@ -185,35 +226,42 @@ class Tracker:
             np.concatenate((old.age_frames, np.zeros(count, dtype=np.int64))),
             np.concatenate((old.hidden_frames, np.zeros(count, dtype=np.int64))),
             np.concatenate((old.dynamic, np.zeros(count, dtype=bool))),
+            np.concatenate((old.bodies, np.full(count, ALONE))),
         )
 
-    def _read(self, observation: TrackObservation, followed: MaskArray) -> PoseArray:
-        """(n, 4) points in the camera and confidence at the ``followed`` tracks' pixels; NaN and 1 for what waits.
+    def _places_for_seeds(self, observation: TrackObservation) -> PoseArray:
+        """(n, 2) pixels of the reference frame, one in each grid cell: where texture tells most, off jumps in depth."""
+        assert self._reference_image is not None  # noqa: S101
+        worth: FloatArray = cv2.cornerMinEigenVal(self._reference_image, TEXTURE_PX)
+        if observation.points_matched is not None:
+            depth = observation.points_matched[..., 2].numpy()
+            if np.isfinite(depth).all():
+                at_jump = jumps(without_strays(depth), SEED_JUMP_PX, JUMP_RATIO)
+                worth = np.where(at_jump, np.float32(AT_JUMP) * worth, worth)
+        return best_of_cells(worth, self._grid_px)
 
-        Without matching pointmap where they are expected, and 1.
+    def _read(self, observation: TrackObservation, followed: MaskArray) -> _Told:
+        """What the matching pointmap says of the ``followed`` tracks (n,): nothing, and confidence 1, of the others.
+
+        Without it where they are expected, and 1.
         """
-        sampled = np.full((len(followed), 4), np.nan)
-        sampled[:, 3] = 1.0
+        points, confidence = np.full((len(followed), 3), np.nan), np.ones(len(followed))
         if observation.points_matched is None or observation.conf_match is None:
             expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
-            sampled[followed, :3] = expected[followed]
+            points[followed] = expected[followed]
         elif followed.any():
             pixels = self._alive.reference_pixels[followed]
-            points, confidence = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
-            sampled[followed, :3] = sample(points, pixels, observation.blur_px) * observation.metres_per_unit
+            maps, confidences = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
+            points[followed] = sample(maps, pixels, observation.blur_px) * observation.metres_per_unit
             with np.errstate(invalid="ignore"):
-                told = sample(confidence, pixels)
-            sampled[followed, 3:] = np.where(np.isfinite(told), told, 1.0)
-        return sampled
+                told = sample(confidences, pixels)[:, 0]
+            confidence[followed] = np.where(np.isfinite(told), told, 1.0)
+        return _Told(points, confidence, project(points, observation.intrinsics.matrix()))
 
     def _find(
-        self,
-        image: NDArray[np.uint8],
-        sampled: PoseArray,
-        followed: MaskArray,
-        observation: TrackObservation,
-    ) -> tuple[PoseArray, MaskArray, float]:
-        """Pixels (n, 2) where tracks look as on the reference frame, which were found (n,), the pointmap's say in them.
+        self, image: NDArray[np.uint8], told: _Told, followed: MaskArray, observation: TrackObservation
+    ) -> tuple[PoseArray, MaskArray, _Told]:
+        """Pixels (n, 2) where tracks look as on the reference frame, which were found (n,), how the pointmap errs.
 
         Found are only those that the surface there is as far away as what is known of them has it, of what rests those
         that are about where they were, and those that the matching pointmap does not contradict. Its say in the place
@@ -224,20 +272,15 @@ class Tracker:
         expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
         expected_px = project(expected, observation.intrinsics.matrix())
         if not followed.any() or self._reference_image is None:
-            return places, found, 0.0
+            return places, found, told
         start = alive.reference_pixels[followed]
         if observation.reference_stamp_ns == observation.stamp_ns:
             places[followed], found[followed] = start, True
         else:
-            height, width = image.shape
-            told = project(sampled[followed, :3], observation.intrinsics.matrix())
-            inside = np.all((told >= 0) & (told <= np.array((width - 1, height - 1))), axis=-1)
-            begin = np.where(inside[:, None], told, start)
-            before = alive.image_pixels[followed]
-            at = expected_px[followed]
-            rests = ~alive.dynamic[followed] & (alive.looks[followed] > 0)
-            rests &= np.all((at >= 0) & (at <= np.array((width - 1, height - 1))), axis=-1)
-            begin = np.where(rests[:, None], at, begin)  # the camera's pose says where it is
+            begin = np.where(inside(told.pixels[followed], image.shape)[:, None], told.pixels[followed], start)
+            before, at = alive.image_pixels[followed], expected_px[followed]
+            rests = alive.at_rest()[followed] & inside(at, image.shape)
+            begin = np.where(rests[:, None], at, begin)  # the camera's pose, or a body's motion, says where it is
             known = np.isfinite(before[:, 0]) & ~rests
             if known.any() and self._last_image is not None:
                 near, good = follow_from(
@@ -254,30 +297,95 @@ class Tracker:
             places[followed], found[followed] = follow_from(
                 self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS
             )
-        surface_m = self._on_surface(places, observation)[:, 2]
+        surface_m = depth_at(observation.depth, places)
         away_px = np.linalg.norm(places - expected_px, axis=-1)
         with np.errstate(all="ignore"):
             fits = np.abs(surface_m - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
-            fits &= alive.dynamic | (away_px < REST_SHARE * max(image.shape))
-        share = 0.0
+            fits &= ~alive.at_rest() | (alive.bodies != ALONE) | (away_px < REST_SHARE * max(image.shape))
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
-            told_px = project(sampled[:, :3], observation.intrinsics.matrix())
-            places, agree, share = agreed(places, told_px, found)
+            places, agree, usual_px = agreed(places, told.pixels, found)
+            told = replace(told, usual_px=usual_px)
             found &= agree
-        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0)), share
+        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0)), told
+
+    def _carry(
+        self, places: PoseArray, found: MaskArray, followed: MaskArray, told: _Told, observation: TrackObservation
+    ) -> None:
+        """Take the tracks that go together along with their bodies' motion.
+
+        ``places`` (n, 2) of those ``found`` (n,) count, and where the matching pointmap has the others, if it is good.
+        """
+        alive, shape = self._alive, observation.depth.shape
+        if not (alive.dynamic.any() or (alive.bodies != ALONE).any()):
+            return
+        pixel_std = np.full(len(found), PIXEL_STD)
+        if told.usual_px < TOLD_PX:
+            more = followed & ~found & inside(told.pixels, shape)
+            places, found = np.where(more[:, None], told.pixels, places), found | more
+            pixel_std[more] = max(PIXEL_STD, told.usual_px)
+        camera_from_world = invert(observation.world_from_camera)
+        points = transform(camera_from_world, alive.positions_world)
+        expected = transform(camera_from_world, self._expected_world(observation.stamp_ns))[:, 2]
+        depth = depth_at(observation.depth, places)
+        with np.errstate(invalid="ignore"):
+            seen = found & (alive.looks > 0) & (np.abs(depth - expected) < OCCLUSION_SHARE * depth)
+        seen &= np.isfinite(points).all(axis=-1)
+        labels = np.where(seen, regions_at(observation.dynamic_mask, *nearest_pixels(places, shape)), 0)
+        tracks = BodyTracks(alive.bodies, points, places, pixel_std, depth, seen, labels, alive.dynamic)
+        bodies, motions = self._bodies.update(
+            tracks, observation.intrinsics.matrix(), observation.depth_variance_factor
+        )
+        left = (alive.bodies != ALONE) & (bodies == ALONE)
+        alive.looks = np.where(left, np.minimum(alive.looks, 1.0), alive.looks)
+        alive.bodies = bodies
+        seconds = max((observation.stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
+        for motion in motions:
+            now_from_before = in_world(motion.newest_from_before, observation.world_from_camera)
+            mine, before = motion.tracks, alive.positions_world[motion.tracks]
+            for places_world in (alive.positions_world, alive.recent_world, alive.seen_world):
+                places_world[mine] = transform(now_from_before, places_world[mine])
+            alive.rays_world[mine] = alive.rays_world[mine] @ now_from_before[:3, :3].T
+            velocities = (alive.positions_world[mine] - before) / seconds
+            weight = np.where(motion.new[mine], 1.0, VELOCITY_SMOOTHING)[:, None]
+            alive.velocities_world[mine] += weight * (velocities - alive.velocities_world[mine])
+
+    def _look(
+        self, places: PoseArray, found: MaskArray, followed: MaskArray, told: _Told, observation: TrackObservation
+    ) -> PoseArray:
+        """(n, 3) where the tracks are seen, in the camera; NaN where a look tells nothing.
+
+        Those ``found`` (n,) are on the surface at their ``places`` (n, 2), those that rest and that the matching
+        pointmap has about where they should be on the surface there, the others where the pointmap has them. Where it
+        is good, its depth counts, too: it errs by itself. A first look beside a jump in depth could be of either side.
+        """
+        alive, shape, camera_matrix = self._alive, observation.depth.shape, observation.intrinsics.matrix()
+        expected = transform(invert(observation.world_from_camera), alive.positions_world)
+        expected_px = project(expected, camera_matrix)
+        with np.errstate(invalid="ignore"):
+            apart_px = np.linalg.norm(told.pixels - expected_px, axis=-1)
+            waits = followed & ~found & alive.at_rest() & inside(expected_px, shape)
+            waits &= (apart_px < max(ASTRAY * told.usual_px, FOUND_PX)) & np.isfinite(told.usual_px)
+            places = np.where(waits[:, None], expected_px, places)
+            depth = depth_at(observation.depth, places)
+            waits &= np.abs(depth - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
+            looks = np.where((found | waits)[:, None], unproject(places, depth, camera_matrix), told.points)
+            if told.share > LEAST_SHARE:
+                ratio = told.points[:, 2] / looks[:, 2]
+                alike = np.abs(ratio - 1.0) < TOLD_DEPTH
+                looks = looks * np.where(alike, np.abs(ratio) ** TOLD_SHARE, 1.0)[:, None]
+        first = alive.looks == 0
+        if first.any():
+            at_px = project(looks, camera_matrix)
+            at_jump = jumps(observation.depth, BIRTH_JUMP_PX, JUMP_RATIO)[nearest_pixels(at_px, shape)]
+            looks[first & (at_jump | ~inside(at_px, shape))] = np.nan
+        return looks
 
     def _expected_world(self, stamp_ns: int) -> PoseArray:
         """(n, 3) where tracks are expected at ``stamp_ns``: what moves goes on as it did."""
         seconds = (stamp_ns - self._last_stamp_ns) * 1e-9
         alive = self._alive
-        return alive.positions_world + np.where(alive.dynamic[:, None], seconds * alive.velocities_world, 0.0)
-
-    def _on_surface(self, places: PoseArray, observation: TrackObservation) -> PoseArray:
-        """(n, 3) what is seen at pixels ``places`` (n, 2), in the camera; NaN without depth there."""
-        height, width = observation.depth.shape
-        nearest = np.rint(places).astype(int).clip(0, (width - 1, height - 1))
-        depth = observation.depth[nearest[:, 1], nearest[:, 0]].astype(np.float64)
-        return unproject(places, depth, observation.intrinsics.matrix())
+        moves = (alive.dynamic | (alive.bodies != ALONE))[:, None]
+        return alive.positions_world + np.where(moves, seconds * alive.velocities_world, 0.0)
 
     def _move(
         self,
@@ -289,9 +397,9 @@ class Tracker:
     ) -> None:
         """New positions of the ``followed`` tracks, smoothed velocities, one frame older.
 
-        What rests is at the mean of where it was seen, ``p += (x - p) / n``, steps being limited, and if it was
-        ``sure`` (n,) where in the image it began, on that ray, whatever errs across it: ``p += r r^T (x - p) / n``.
-        What moves is where it is seen now.
+        What rests, in the world or on the body that has carried it, is at the mean of where it was seen, ``p += (x - p)
+        / n``, steps being limited, and if it was ``sure`` (n,) where in the image it began, on that ray, whatever errs
+        across it: ``p += r r^T (x - p) / n``. What moves alone is where it is seen now.
         """
         alive = self._alive
         longest_m = LONGEST_STEP * np.abs(depth_m)
@@ -299,7 +407,9 @@ class Tracker:
         recent = np.where(np.isfinite(recent), recent, seen_world)
         with np.errstate(invalid="ignore"):
             moved = np.linalg.norm(recent - alive.positions_world, axis=-1) > MOVED_SHARE * depth_m
-        looks = np.where(alive.dynamic, 0.0, np.where(moved, 1.0 / RECENT_SHARE, alive.looks))
+        alive.bodies = np.where(followed & moved, ALONE, alive.bodies)
+        looks = np.where(moved, 1.0 / RECENT_SHARE, alive.looks)
+        looks = np.where(alive.dynamic & (alive.bodies == ALONE), 0.0, looks)
         start = np.where(moved[:, None], recent, alive.positions_world)
         step = limited(seen_world - start, longest_m) / np.minimum(looks + 1.0, LOOKS_KEPT)[:, None]
         on_ray = (~moved & np.isfinite(alive.rays_world[:, 0]))[:, None]
@@ -320,12 +430,13 @@ class Tracker:
         self._last_stamp_ns = observation.stamp_ns
 
     def _velocities(self, seen_world: PoseArray, followed: MaskArray, stamp_ns: int) -> PoseArray:
-        """(n, 3) from the last looks, smoothed; 0 at first and of what waits."""
+        """(n, 3) from the last looks, smoothed; its body's of what one carries, 0 at first and of what waits."""
         seconds = max((stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
         difference = (seen_world - self._alive.seen_world) / seconds
         known = followed & np.isfinite(difference).all(axis=-1)
         smoothed = (1 - VELOCITY_SMOOTHING) * self._alive.velocities_world + VELOCITY_SMOOTHING * difference
-        return np.where(known[:, None], smoothed, 0.0)
+        own = np.where(known[:, None], smoothed, 0.0)
+        return np.where((self._alive.bodies != ALONE)[:, None], self._alive.velocities_world, own)
 
     def _note(self, observation: TrackObservation, image_pixels: PoseArray, visible: MaskArray) -> None:
         """Remember where each visible track is in this frame, and whether it lies on something that moves."""
@@ -354,56 +465,29 @@ class Tracker:
         )
 
 
-def visible_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> MaskArray:
-    """(n,) points at ``pixels`` (n, 2) and ``depth_m`` (n,) inside the image and not behind ``surface_m`` (h, w)."""
-    height, width = surface_m.shape
-    x, y = pixels.T
-    with np.errstate(invalid="ignore"):
-        inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
-    nearest = np.rint(np.where(inside[:, None], pixels, 0.0)).astype(int)
-    surface = surface_m[nearest[:, 1].clip(0, height - 1), nearest[:, 0].clip(0, width - 1)]
-    with np.errstate(invalid="ignore"):
-        return inside & (depth_m < surface * (1 + OCCLUSION_SHARE))
+def best_of_cells(worth: FloatArray, grid_px: int) -> PoseArray:
+    """(n, 2) the pixel of most ``worth`` (h, w) in each cell of a grid whose middle lies in the image, else that.
 
-
-def uncovered_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> MaskArray:
-    """(n,) points inside the image that lie on the surface, neither behind it nor far before it."""
-    height, width = surface_m.shape
-    with np.errstate(invalid="ignore"):
-        nearest = np.rint(np.where(np.isfinite(pixels), pixels, -1.0)).clip(-1, max(height, width)).astype(int)
-        inside = (nearest >= 0).all(axis=-1) & (nearest < (width, height)).all(axis=-1)
-        surface = surface_m[nearest[:, 1].clip(0, height - 1), nearest[:, 0].clip(0, width - 1)]
-        return inside & (np.abs(depth_m - surface) < OCCLUSION_SHARE * surface)
-
-
-def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
-    """Values (n, c) of ``maps`` (h, w, c) between the centres of pixels, at ``pixels`` (n, 2) inside the image.
-
-    With ``blur_px`` 5, of the medians over squares of that side; they are taken only where they are read, in a strip of
-    all that lies around the pixels. What is not finite is read as it is.
+    Cells are ``grid_px`` wide; pixels at their sides, which neighbours would be next to, are left out where others are.
     """
-    height, width, channels = maps.shape
-    corner = np.floor(pixels).astype(int)
-    share = (pixels - corner)[:, None, :]
-    margin = blur_px // 2
-    reach = np.arange(-margin, margin + 2)
-    x = (corner[:, 0, None] + reach).clip(0, width - 1)
-    y = (corner[:, 1, None] + reach).clip(0, height - 1)
-    around = maps.reshape(-1, channels).take(y.T[:, :, None] * width + x, axis=0)  # (side, n, side, c)
-    middle = slice(margin, margin + 2)
-    corners = around[middle, :, middle].astype(np.float64)
-    if margin:
-        side = len(reach)
-        strip = cv2.medianBlur(np.ascontiguousarray(around.reshape(side, -1, channels), np.float32), blur_px)
-        medians = strip.reshape(around.shape)[middle, :, middle]
-        usable = np.isfinite(around).all(axis=(0, 2, 3))
-        corners = np.where(usable[None, :, None, None], medians, corners)
-    upper, lower = corners[:, :, 0] + share[..., 0] * (corners[:, :, 1] - corners[:, :, 0])
-    return upper + share[..., 1] * (lower - upper)
+    height, width = worth.shape
+    middle = grid_px // 2
+    rows, columns = len(range(middle, height, grid_px)), len(range(middle, width, grid_px))
+    cells = np.zeros((rows * grid_px, columns * grid_px), np.float32)
+    part = worth[: rows * grid_px, : columns * grid_px]
+    cells[: part.shape[0], : part.shape[1]] = part
+    cells = cells.reshape(rows, grid_px, columns, grid_px).swapaxes(1, 2).copy()  # (rows, columns, y, x)
+    if grid_px > 2:
+        cells[:, :, [0, -1], :] = cells[:, :, :, [0, -1]] = 0.0
+    flat = cells.reshape(rows, columns, grid_px * grid_px)
+    best = np.where(flat.max(axis=-1, initial=0.0) > 0, flat.argmax(axis=-1), middle * grid_px + middle)
+    y = grid_px * np.arange(rows)[:, None] + best // grid_px
+    x = grid_px * np.arange(columns) + best % grid_px
+    return np.stack((x.ravel(), y.ravel()), axis=-1).astype(np.float64)
 
 
 def agreed(found_px: PoseArray, told_px: PoseArray, found: MaskArray) -> tuple[PoseArray, MaskArray, float]:
-    """Places (n, 2) by image and matching pointmap, which are not contradicted (n,), and the pointmap's share in them.
+    """Places (n, 2) by image and matching pointmap, which are not contradicted (n,), and by how much the latter errs.
 
     The image errs by pixels, the pointmap by shares of the depth, which nobody tells; how far the two are usually apart
     shows it. So a weak pointmap has no say, and a good one holds what slides along plain surfaces.
@@ -416,12 +500,16 @@ def agreed(found_px: PoseArray, told_px: PoseArray, found: MaskArray) -> tuple[P
     apart_px = np.linalg.norm(told_px - found_px, axis=-1)
     comparable = found & np.isfinite(apart_px)
     if np.count_nonzero(comparable) < FEW_PLACES:
-        return found_px, np.ones(len(found), dtype=bool), 0.0
+        return found_px, np.ones(len(found), dtype=bool), np.inf
     usual_px = float(np.median(apart_px[comparable]))
     near = comparable & (apart_px <= max(ASTRAY * usual_px, FOUND_PX))
-    share = FOUND_PX**2 / (FOUND_PX**2 + usual_px**2)
-    together = np.where(near[:, None], found_px + share * (told_px - found_px), found_px)
-    return together, near | ~comparable, share
+    together = np.where(near[:, None], found_px + share_of(usual_px) * (told_px - found_px), found_px)
+    return together, near | ~comparable, usual_px
+
+
+def share_of(usual_px: float) -> float:
+    """What a matching pointmap that usually errs by ``usual_px`` has in a place that is found in the image, too."""
+    return FOUND_PX**2 / (FOUND_PX**2 + usual_px**2)
 
 
 def along(steps: PoseArray, directions: PoseArray) -> PoseArray:
@@ -455,4 +543,5 @@ def _no_tracks() -> _Alive:
         np.zeros(0, np.int64),
         np.zeros(0, np.int64),
         np.zeros(0, bool),
+        np.zeros(0, np.int64),
     )

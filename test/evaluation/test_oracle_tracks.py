@@ -49,8 +49,8 @@ def test_true_tracks_score_perfectly_but_an_id_is_judged_in_metres(clip: Clip, u
     assert counts.asked_id > 10
     assert counts.right_occlusion == counts.asked_occlusion
     assert counts.right_id == (counts.asked_id if unit == 1.0 else 0)
-    if unit == 1.0:
-        assert counts.apd == pytest.approx(100.0)
+    assert counts.apd == pytest.approx(100.0)
+    assert counts.apd_metric == pytest.approx(100.0 if unit == 1.0 else 0.0, abs=1.0)
 
 
 def test_tracks_that_end_lose_their_id_and_count_as_hidden_and_wrong(clip: Clip) -> None:
@@ -77,6 +77,7 @@ def test_no_tracks_are_nothing_to_score(clip: Clip) -> None:
     counts = score_recorded_tracks(TrackRecord(), clip, LATER)
     assert (counts.asked_id, counts.asked_occlusion, counts.asked_apd) == (0, 0, 0)
     assert np.isnan(counts.apd)
+    assert np.isnan(counts.apd_metric)
     never = record_of(clip)
     hidden = dataclasses.replace(never, visible=[np.zeros_like(seen) for seen in never.visible])
     assert score_recorded_tracks(hidden, clip, LATER).asked_id == 0

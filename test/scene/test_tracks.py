@@ -11,8 +11,10 @@ from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
 from pomato_ros.scene.moving import without_strays
+from pomato_ros.scene.surface import sample, visible_at
 from pomato_ros.scene.tracks import (
     ASTRAY,
+    BIRTH_JUMP_PX,
     FADE_FRAMES,
     FEW_PLACES,
     FOUND_PX,
@@ -21,9 +23,9 @@ from pomato_ros.scene.tracks import (
     TrackObservation,
     agreed,
     along,
+    best_of_cells,
     empty_track_set,
-    sample,
-    visible_at,
+    share_of,
 )
 from pomato_ros.structures import Intrinsics, TrackSet
 
@@ -199,16 +201,16 @@ def root_mean_square(values: np.ndarray) -> float:
 
 def test_image_and_a_pointmap_as_good_place_tracks_better_than_either() -> None:
     by_image, by_pointmap = scattered(400, 0.35, 0), scattered(400, 0.35, 1)
-    together, agree, share = agreed(by_image, by_pointmap, np.ones(400, bool))
+    together, agree, usual_px = agreed(by_image, by_pointmap, np.ones(400, bool))
     assert root_mean_square(together) < 0.85 * min(root_mean_square(by_image), root_mean_square(by_pointmap))
     assert agree.all()
-    assert 0.3 < share < 0.7
+    assert 0.3 < share_of(usual_px) < 0.7
 
 
 def test_a_weak_pointmap_has_no_say() -> None:
     by_image, by_pointmap = scattered(400, 0.3, 0), scattered(400, 10.0, 1)
-    together, agree, share = agreed(by_image, by_pointmap, np.ones(400, bool))
-    assert share < 0.01
+    together, agree, usual_px = agreed(by_image, by_pointmap, np.ones(400, bool))
+    assert share_of(usual_px) < 0.01
     assert agree.all()
     assert root_mean_square(together) < 1.1 * root_mean_square(by_image)
 
@@ -226,10 +228,10 @@ def test_a_place_far_from_where_a_good_pointmap_has_it_is_another_ones() -> None
 
 def test_a_perfect_pointmap_is_believed_and_moves_nothing_that_is_right() -> None:
     right = scattered(50, 30.0, 0)
-    together, agree, share = agreed(right, right, np.ones(50, bool))
+    together, agree, usual_px = agreed(right, right, np.ones(50, bool))
     np.testing.assert_allclose(together, right)
     assert agree.all()
-    assert share == 1.0
+    assert share_of(usual_px) == 1.0
     slid = right.copy()
     slid[0] += 0.9 * FOUND_PX / np.sqrt(2)  # no farther than places found in the image err
     together, agree, _ = agreed(slid, right, np.ones(50, bool))
@@ -246,10 +248,10 @@ def test_what_is_not_told_or_not_found_is_left_and_few_places_tell_nothing() -> 
     np.testing.assert_array_equal(together[:2], by_image[:2])
     assert agree[:2].all()
     few = slice(0, FEW_PLACES)  # of which one is not told
-    together, agree, share = agreed(by_image[few], by_pointmap[few], np.ones(FEW_PLACES, bool))
+    together, agree, usual_px = agreed(by_image[few], by_pointmap[few], np.ones(FEW_PLACES, bool))
     np.testing.assert_array_equal(together, by_image[few])
     assert agree.all()
-    assert share == 0.0
+    assert share_of(usual_px) == 0.0
 
 
 def test_a_step_along_a_direction_leaves_only_what_is_across_it() -> None:
@@ -278,23 +280,78 @@ def pattern_of_wall(world_from_camera: np.ndarray, shift: np.ndarray) -> np.ndar
     return np.repeat((127 + 30 * values).astype(np.uint8)[..., None], 3, axis=-1)
 
 
+def seeded_on_wall(pose: Callable[[int], np.ndarray]) -> TrackSet:
+    """The first tracks on the patterned wall."""
+    wall = pattern_of_wall(pose(0), np.zeros(3))
+    return Tracker(100, 8).update(observe(0, pose=pose, image_rgb=wall, reference_rgb=wall))
+
+
 @pytest.mark.parametrize("moves", [True, False])
 def test_what_the_image_shows_is_followed_there_whatever_the_matching_pointmap_errs(moves: bool) -> None:
     tracker, blind = Tracker(100, 8), Tracker(100, 8)
     mask = np.full((HEIGHT, WIDTH), moves)
     pose = still_camera if moves else camera_at
-    truth = by_id(Tracker(100, 8).update(observe(0)), Tracker(100, 8).update(observe(0)).positions_world)
+    begun = (seeded_on_wall(pose), Tracker(100, 8).update(observe(0)))
+    truth = [by_id(first, first.positions_world) for first in begun]
     for t in range(8):
         shift = np.array([0.03 * t, 0.015 * t, 0.0]) * moves
         wrong = observe(t, pose=pose, displacement=shift + noise(t, 0.02), dynamic_mask=mask)
         images = {"image_rgb": pattern_of_wall(pose(t), shift), "reference_rgb": pattern_of_wall(pose(0), 0 * shift)}
         tracks, guesses = tracker.update(dataclasses.replace(wrong, **images)), blind.update(wrong)
     errors = [
-        np.linalg.norm(found.positions_world - shift - [truth[i] for i in found.ids.tolist()], axis=-1)[found.visible]
-        for found in (tracks, guesses)
+        np.linalg.norm(found.positions_world - shift - [places[i] for i in found.ids.tolist()], axis=-1)[found.visible]
+        for found, places in zip((tracks, guesses), truth, strict=True)
     ]
     assert np.median(errors[0]) < 0.003 * WALL_M
     assert np.median(errors[0]) < 0.5 * np.median(errors[1])
+
+
+def test_tracks_on_one_body_average_their_distances_as_resting_ones_do() -> None:
+    """Each alone would have the whole error of the newest look."""
+    tracker, errors = Tracker(100, 8), []
+    everything = np.ones((HEIGHT, WIDTH), bool)
+    begun: dict[int, np.ndarray] = {}
+    for t in range(16):
+        shift = np.array([0.02 * t, 0.01 * t, 0.0])
+        wall = pattern_of_wall(still_camera(t), shift)
+        true = observe(t, pose=still_camera, displacement=np.broadcast_to(shift, (HEIGHT, WIDTH, 3)))
+        share = 0.01 * np.random.default_rng(100 + t).normal(size=true.depth.shape)
+        tracks = tracker.update(
+            dataclasses.replace(
+                true,
+                image_rgb=wall,
+                reference_rgb=pattern_of_wall(still_camera(0), np.zeros(3)),
+                depth=(true.depth * (1.0 + share)).astype(np.float32) if t else true.depth,
+                dynamic_mask=everything,
+                **UNMATCHED,
+            )
+        )
+        begun = begun or by_id(tracks, tracks.positions_world)
+        places = np.array([begun[track_id] for track_id in tracks.ids.tolist()]) + shift
+        errors.append(float(np.sqrt(((tracks.positions_world - places)[tracks.visible, 2] ** 2).mean())))
+    assert tracks.visible.sum() > 20
+    assert errors[-1] < 0.5 * 0.01 * WALL_M
+
+
+def test_a_seed_lies_where_its_cell_has_texture_and_the_reference_no_jump_in_depth() -> None:
+    worth = np.zeros((HEIGHT, WIDTH), np.float32)
+    worth[3, 5], worth[12, 9], worth[12, 15] = 1.0, 2.0, 9.0  # the last lies at the side of its cell
+    seeds = best_of_cells(worth, 8)
+    assert [5.0, 3.0] in seeds.tolist()
+    assert [9.0, 12.0] in seeds.tolist()
+    cells, count = (seeds // 8).astype(int), (HEIGHT // 8) * (WIDTH // 8)
+    assert len({tuple(cell) for cell in cells.tolist()}) == len(seeds) == count
+    plain = np.delete(seeds, [0, WIDTH // 8 + 1], axis=0)
+    np.testing.assert_array_equal(plain % 8, 4.0)
+
+
+def test_no_track_begins_beside_a_jump_in_depth() -> None:
+    depth = observe(0).depth.copy()
+    depth[:, : WIDTH // 2] *= 0.5
+    tracks = Tracker(1000, 4).update(observe(0, depth=depth))
+    assert len(tracks.ids) > 50
+    away_px = np.abs(tracks.pixels[tracks.visible, 0] - (WIDTH / 2 - 0.5))
+    assert away_px.min() > BIRTH_JUMP_PX // 2
 
 
 UNMATCHED = {"points_matched": None, "conf_match": None}
