@@ -1,4 +1,4 @@
-"""Similarities and scales between point sets, with their robust forms; degenerate input is an error, never a guess."""
+"""Similarities and robust scales between point sets; degenerate input is an error, never a guess."""
 
 from dataclasses import dataclass
 
@@ -73,57 +73,23 @@ def align_similarity(
     return Similarity(scale=scale, rotation=rotation, translation=target_mean - scale * rotation @ source_mean)
 
 
-def align_similarity_robust(
-    source: ArrayLike,
-    target: ArrayLike,
-    weights: ArrayLike | None = None,
-    *,
-    with_scale: bool = True,
-    iterations: int = 20,
-) -> Similarity:
-    """:func:`align_similarity` that follows the majority: reweighted with Tukey's biweight of the residuals.
-
-    The cut-off follows the residuals' own median, starting from a least-absolute fit, so no length unit is needed.
-    Arguments and errors as there.
-    """
-    source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
-    base = np.ones(len(source)) if weights is None else np.asarray(weights, dtype=np.float64)
-    fit = align_similarity(source, target, base, with_scale=with_scale)
-    floor = 1e-12 * max(float(np.abs(target).max()), 1e-300)
-    for step in range(2 * iterations):
-        residual = np.linalg.norm(fit.apply(source) - target, axis=-1)
-        if step < iterations:
-            factor = 1.0 / np.maximum(residual, 1e-3 * np.median(residual) + floor)
-        else:
-            cut_off = 4.685 * 1.4826 * _weighted_median(residual, base) + floor
-            factor = np.clip(1 - (residual / cut_off) ** 2, 0, None) ** 2
-        fit = align_similarity(source, target, base * factor, with_scale=with_scale)
-    return fit
-
-
-def robust_scale(source: ArrayLike, target: ArrayLike, weights: ArrayLike | None = None) -> RobustScale:
-    """The factor from ``source`` to ``target`` sizes: the weighted median of the log ratios.
+def robust_scale(source: ArrayLike, target: ArrayLike) -> RobustScale:
+    """The factor from ``source`` to ``target`` sizes: the median of the log ratios, the lower one of two.
 
     Args:
         source: (...) positive sizes, such as depths or distances of points; others are left out.
         target: (...) the same quantities in the other unit.
-        weights: (...), not negative.
 
     Raises:
-        DegenerateAlignmentError: no pair of positive finite values with weight is left.
+        DegenerateAlignmentError: no pair of positive finite values is left.
     """
     source, target = np.ravel(np.asarray(source, np.float64)), np.ravel(np.asarray(target, np.float64))
     usable = np.isfinite(source) & np.isfinite(target) & (source > 0) & (target > 0)
-    weight = None
-    if weights is not None:
-        weight = np.ravel(np.asarray(weights, np.float64))
-        usable &= weight > 0
-        weight = weight[usable]
     if not usable.any():
         raise DegenerateAlignmentError("no pair of positive finite sizes to compare; check masks and validity")
     log_ratio = np.log(target[usable] / source[usable])
-    middle = _weighted_median(log_ratio, weight)
-    spread = 1.4826 * _weighted_median(np.abs(log_ratio - middle), weight)
+    middle = _lower_median(log_ratio)
+    spread = 1.4826 * _lower_median(np.abs(log_ratio - middle))
     return RobustScale(scale=float(np.exp(middle)), log_spread=spread, count=len(log_ratio))
 
 
@@ -149,11 +115,7 @@ def _require_plane(centred: NDArray[np.float64], share: NDArray[np.float64], wha
         )
 
 
-def _weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> float:
-    """Smallest value at which half of the weight is reached; None weighs all alike, which takes no sorting."""
-    if weights is None:
-        middle = (len(values) + 1) // 2 - 1
-        return float(np.partition(values, middle)[middle])
-    order = np.argsort(values)
-    cumulated = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])
+def _lower_median(values: NDArray[np.float64]) -> float:
+    """Smallest of the values (n,) that at least half of them do not exceed."""
+    middle = (len(values) + 1) // 2 - 1
+    return float(np.partition(values, middle)[middle])

@@ -1,4 +1,4 @@
-"""Pose of a camera from pixels and the 3-D points they see: RANSAC, then least squares on all inliers.
+"""Pose of a camera from pixels and the 3-D points they see: most of them or RANSAC, then least squares on inliers.
 
 ``reference`` is the frame of the points. A result says either a pose with its covariance or why there is none.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dposv
 
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp
 from pomato_ros.structures import MaskArray, PoseArray
@@ -15,8 +16,13 @@ from pomato_ros.structures import MaskArray, PoseArray
 MIN_POINTS = 4
 FOCAL_CANDIDATES = 21
 REFINEMENT_STEPS = 10
-LAST_STEP = 1e-2  # share of the cost by which a step lowers it that is the last
-RANSAC_POINTS = 1000  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
+LAST_STEP = 1e-2  # share of the cost by which a step lowers it that is the last,
+LAST_STEP_PX = 0.2  # or by so little does it move the pixels: what it leaves is of second order
+RANSAC_POINTS = 600  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
+MAJORITY_POINTS = 300  # so many of them tell whether most agree, so that no samples are needed:
+MAJORITY = 0.8  # this share,
+CONCENTRATIONS = 5  # at most so often after leaving out those that disagree
+LOST_INLIERS = 0.01  # share of the inliers that least squares on all of them may cost
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
@@ -75,9 +81,9 @@ def solve_pose(
         points_reference: (n, 3), what each pixel sees.
         camera_matrix: (3, 3).
         threshold_px: largest reprojection error of an inlier; the published method takes 5 px on 512 px images.
-        iterations: most RANSAC draws.
+        iterations: most RANSAC draws, where fewer than ``MAJORITY`` of the points agree.
         seed: decides the order in which points are drawn; the same seed gives the same answer.
-        refine: least squares on all inliers after RANSAC.
+        refine: least squares on all inliers; without it every pose begins with RANSAC.
     """
     pixels, points = np.asarray(pixels, dtype=np.float64), np.asarray(points_reference, dtype=np.float64)
     if pixels.ndim != 2 or pixels.shape[1] != 2 or points.shape != (len(pixels), 3):
@@ -90,15 +96,17 @@ def solve_pose(
     if len(order) < MIN_POINTS:
         return PnpFailure(f"a pose needs at least {MIN_POINTS} finite points, got {len(order)}")
     drawn = order[:RANSAC_POINTS] if refine else order
-    pose = _ransac(pixels[drawn], points[drawn], matrix, threshold_px, iterations)
+    pose = _of_majority(pixels[drawn], points[drawn], matrix, threshold_px) if refine else None
+    if pose is None:
+        pose = _ransac(pixels[drawn], points[drawn], matrix, threshold_px, iterations)
     if pose is None:
         return PnpFailure(f"no pose agrees with {MIN_POINTS} of {len(order)} points within {threshold_px} px")
     pixels, points = columns, rows
-    inliers = _inliers(pose, pixels, points, matrix, threshold_px)
+    inliers, equations = _inliers(pose, pixels, points, matrix, threshold_px), None
     if refine:
         few = drawn if len(drawn) < len(order) else None
-        pose, inliers = _refine_on_inliers(pose, pixels, points, matrix, threshold_px, inliers, few)
-    return _solution(pose, pixels, points, matrix, inliers)
+        pose, inliers, equations = _refine_on_inliers(pose, pixels, points, matrix, threshold_px, inliers, few)
+    return _solution(pose, pixels, points, matrix, inliers, equations)
 
 
 def solve_pose_and_focal(
@@ -128,8 +136,10 @@ def solve_pose_and_focal(
         return best
     pixels, points = _columns(pixels, points_reference)
     matrix = best.camera_matrix
-    pose, inliers = _refine_on_inliers(best.reference_from_camera, pixels, points, matrix, threshold_px, best.inliers)
-    return _solution(pose, pixels, points, matrix, inliers)
+    pose, inliers, equations = _refine_on_inliers(
+        best.reference_from_camera, pixels, points, matrix, threshold_px, best.inliers
+    )
+    return _solution(pose, pixels, points, matrix, inliers, equations)
 
 
 def focal_candidates(long_side_px: int) -> NDArray[np.float64]:
@@ -137,51 +147,77 @@ def focal_candidates(long_side_px: int) -> NDArray[np.float64]:
     return np.geomspace(long_side_px / 2, 3 * long_side_px, FOCAL_CANDIDATES)
 
 
-def refine_pose(
-    reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
-) -> NDArray[np.float64]:
-    """Least reprojection error by Gauss-Newton from a nearby pose; all points count alike. -> pose (4, 4)."""
-    pose, matrix = np.asarray(reference_from_camera, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
-    return _refined(pose, *_columns(pixels, points_reference), matrix)
-
-
 def _refined(
     pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """:func:`refine_pose` on pixels (2, n) and points (3, n).
+) -> tuple[NDArray[np.float64], NormalEquations]:
+    """Least reprojection error of pixels (2, n) and points (3, n) by Gauss-Newton from a nearby pose; all count alike.
 
-    A step that should lower the cost by less than ``LAST_STEP`` of it is the last: there the cost is a paraboloid, and
-    what it is after the step need not be looked at.
+    With the pose come the equations there, or a negligible step before.
+
+    A step that should lower the cost by less than ``LAST_STEP`` of it, or move the pixels by less than
+    ``LAST_STEP_PX``, is the last: there the cost is a paraboloid, and what it is after the step need not be looked at.
     """
-    equations = _equations(pose, pixels, points, matrix)
+    equations = normal_equations(pose, pixels, points, matrix)
     for _ in range(REFINEMENT_STEPS):
-        step = np.linalg.lstsq(equations.matrix, -equations.gradient, rcond=None)[0]
+        step = _solve(equations)
         moved = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
-        if float(-step @ equations.gradient) < LAST_STEP * equations.cost:
-            return moved
-        there = _equations(moved, pixels, points, matrix)
+        lower = float(-step @ equations.gradient)  # of which as much again the step moves the pixels, squared
+        if lower < max(LAST_STEP * equations.cost, LAST_STEP_PX**2 * equations.count):
+            return moved, equations
+        there = normal_equations(moved, pixels, points, matrix)
         if not there.cost < equations.cost:
             break
         pose, equations = moved, there
-    return pose
+    return pose, equations
 
 
-def pose_covariance(
-    reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
-) -> NDArray[np.float64]:
+def _solve(equations: NormalEquations) -> NDArray[np.float64]:
+    """(6,) the step to the least cost; the shortest of them where points do not determine it."""
+    _, step, failed = dposv(equations.matrix, -equations.gradient)
+    if failed or not np.isfinite(step).all():
+        step = np.linalg.lstsq(equations.matrix, -equations.gradient, rcond=None)[0]
+    return np.asarray(step)
+
+
+def _covariance(equations: NormalEquations) -> NDArray[np.float64]:
     """(6, 6) covariance at a least-squares optimum: inverse normal equations times the residuals' variance.
 
     Position in the points' unit, then rotation in rad, both along the reference's axes. Directions the points do not
     determine come out with a very large variance rather than an error.
     """
-    return _covariance(normal_equations(reference_from_camera, pixels, points_reference, camera_matrix))
-
-
-def _covariance(equations: NormalEquations) -> NDArray[np.float64]:
     variance_px2 = equations.cost / max(2 * equations.count - 6, 1)
     values, vectors = np.linalg.eigh(equations.matrix)
     floor = max(float(values[-1]) * 1e-15, np.finfo(np.float64).tiny)
     return vectors @ np.diag(variance_px2 / np.maximum(values, floor)) @ vectors.T
+
+
+def _of_majority(
+    pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64], threshold_px: float
+) -> NDArray[np.float64] | None:
+    """Pose (4, 4) that nearly all of pixels (n, 2) and points (n, 3) agree on, or None: where samples must be drawn.
+
+    SQPnP of all of them, then of those that agree with it, but at least the better half, until most do.
+    """
+    pixels, points = pixels[:MAJORITY_POINTS], points[:MAJORITY_POINTS]
+    columns = _columns(pixels, points)
+    chosen = np.ones(len(pixels), dtype=bool)
+    for number in range(CONCENTRATIONS):
+        if np.count_nonzero(chosen) < MIN_POINTS:
+            return None
+        try:
+            found, turn, shift = cv2.solvePnP(points[chosen], pixels[chosen], matrix, None, flags=cv2.SOLVEPNP_SQPNP)
+        except cv2.error:  # OpenCV's own answer to degenerate points
+            return None
+        if not found:
+            return None
+        pose = invert(pose_from(rotation_exp(turn[:, 0]), shift[:, 0]))
+        squared = _squared_errors(pose, *columns, matrix)
+        agree = squared < threshold_px**2
+        share = np.count_nonzero(agree) / len(agree)
+        if share >= MAJORITY and number:
+            return pose
+        chosen = agree if share > 0.5 else squared <= np.median(squared)
+    return None
 
 
 def _ransac(
@@ -218,24 +254,26 @@ def _refine_on_inliers(
     threshold_px: float,
     inliers: NDArray[np.bool_],
     drawn: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Two rounds of least squares, each on the inliers of the pose before; keeps a pose only if it loses no inlier.
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NormalEquations | None]:
+    """Two rounds of least squares, each on the inliers of the pose before; keeps a pose only if it loses few of them.
 
     ``pixels`` (2, n), ``points`` (3, n). The first round only finds the inliers of the second: those ``drawn`` do.
+    The equations are those of all inliers that the second round began with, if its pose is kept.
     """
+    equations = None
     for few in (drawn, None):
         chosen = np.flatnonzero(inliers) if few is None else few[inliers[few]]
         if len(chosen) < MIN_POINTS:
             break
-        refined = _refined(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
+        refined, found = _refined(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
         refined_inliers = _inliers(refined, pixels, points, matrix, threshold_px)
-        if refined_inliers.sum() < inliers.sum():
+        if np.count_nonzero(refined_inliers) < (1.0 - LOST_INLIERS) * np.count_nonzero(inliers):
             break
         settled = few is None and np.array_equal(refined_inliers, inliers)
-        pose, inliers = refined, refined_inliers
+        pose, inliers, equations = refined, refined_inliers, found if few is None else None
         if settled:
             break
-    return pose, inliers
+    return pose, inliers, equations
 
 
 def _solution(
@@ -244,12 +282,17 @@ def _solution(
     points: NDArray[np.float64],
     matrix: NDArray[np.float64],
     inliers: NDArray[np.bool_],
+    equations: NormalEquations | None,
 ) -> PnpSolution | PnpFailure:
-    """Pose and inliers, of pixels (2, n) and points (3, n), with their covariance and residual."""
+    """Pose and inliers, of pixels (2, n) and points (3, n), with their covariance and residual.
+
+    ``equations``: of nearly all of the inliers, nearly there, if anybody knows them.
+    """
     chosen = np.flatnonzero(inliers)
     if len(chosen) < MIN_POINTS:
         return PnpFailure(f"only {len(chosen)} points agree with the best pose, expected {MIN_POINTS}")
-    equations = _equations(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
+    if equations is None:
+        equations = normal_equations(pose, pixels.take(chosen, axis=1), points.take(chosen, axis=1), matrix)
     return PnpSolution(
         reference_from_camera=pose,
         covariance=_covariance(equations),
@@ -267,7 +310,14 @@ def _inliers(
     threshold_px: float,
 ) -> NDArray[np.bool_]:
     """(n,) points (3, n) in front of the camera that land within the threshold of their pixel (2, n)."""
-    x, y, z = _in_camera(pose, points)
+    return _squared_errors(pose, pixels, points, matrix) < threshold_px**2
+
+
+def _squared_errors(
+    pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n,) px^2 between where points (3, n) land and their pixels (2, n); infinite of points behind the camera."""
+    x, y, z = in_camera(pose, points)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inverse = 1.0 / z
         x *= inverse
@@ -276,15 +326,8 @@ def _inliers(
         if matrix[0, 1]:
             error_x += matrix[0, 1] * y
         squared = error_x * error_x + error_y * error_y
-        return (squared < threshold_px**2) & (z > 0)  # NaN compares as not below
-
-
-def normal_equations(
-    reference_from_camera: ArrayLike, pixels: ArrayLike, points_reference: ArrayLike, camera_matrix: ArrayLike
-) -> NormalEquations:
-    """Least squares of reprojection errors about a pose; a point behind the camera makes the cost infinite."""
-    pose, matrix = np.asarray(reference_from_camera, dtype=np.float64), np.asarray(camera_matrix, dtype=np.float64)
-    return _equations(pose, *_columns(pixels, points_reference), matrix)
+        np.putmask(squared, ~((z > 0) & (squared < np.inf)), np.inf)  # NaN compares as not below
+    return squared
 
 
 def _columns(pixels: ArrayLike, points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -295,18 +338,19 @@ def _columns(pixels: ArrayLike, points: ArrayLike) -> tuple[NDArray[np.float64],
     )
 
 
-def _equations(
+def normal_equations(
     pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
 ) -> NormalEquations:
-    """:func:`normal_equations` of pixels (2, n) and points (3, n).
+    """Least squares of the reprojection errors of pixels (2, n) and points (3, n) about a pose.
 
-    All sums are of derivatives along the camera's own axes; only they are turned to the reference's, once.
+    A point behind the camera makes the cost infinite. All sums are of derivatives along the camera's own axes; only
+    they are turned to the reference's, once.
     """
     count = points.shape[1]
-    products = np.zeros((7, 7))
+    products = np.zeros((8, 8))
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        for rows in _linearise(pose, pixels[:, block], points[:, block], matrix):
+        for rows in linearised(pose, pixels[:, block], points[:, block], matrix):
             products += rows @ rows.T
     cost = float(products[6, 6])
     if not np.isfinite(cost):
@@ -316,22 +360,23 @@ def _equations(
     return NormalEquations(turn @ products[:6, :6] @ turn.T, turn @ products[:6, 6], cost, count)
 
 
-def _linearise(
+def linearised(
     pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(7, n) of the errors along x, and along y: their six derivatives and the errors themselves.
+    """(8, n) of the errors along x, and along y, of pixels (2, n) and points (3, n): six derivatives, errors, zeros.
 
     The derivatives are by the camera's position and rotation along its own axes. Moving it by dt moves a point p in it
     by ``-dt``, turning it by w moves the point by ``p x w``; so a pixel whose derivative by p is g has ``-g`` and
     ``g x p``. With ``p = z (a, b, 1)`` and ``q = fx a + s b``, s the skew, g is ``(fx, s, -q) / z`` along x and
-    ``(0, fy, -fy b) / z`` along y.
+    ``(0, fy, -fy b) / z`` along y. Eight rows are multiplied with each other in less time than seven.
     """
-    x, y, z = _in_camera(pose, points)
+    x, y, z = in_camera(pose, points)
     fx, skew, fy = matrix[0, 0], matrix[0, 1], matrix[1, 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1.0 / np.where(z > 0, z, np.nan)
     a, b = x * inverse, y * inverse
-    along_x, along_y = np.empty((2, 7, points.shape[1]))
+    along_x, along_y = np.empty((2, 8, points.shape[1]))
+    along_x[7] = along_y[7] = 0.0
     q = fx * a
     if skew:
         q += skew * b
@@ -358,7 +403,7 @@ def _linearise(
     return along_x, along_y
 
 
-def _in_camera(
+def in_camera(
     pose: NDArray[np.float64], points: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """x, y, z (n,) of points (3, n) in the camera at ``pose``."""

@@ -6,17 +6,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.structures import PoseArray
+from pomato_ros.scene.follow import follow_from
+from pomato_ros.structures import MaskArray, PoseArray
 
 MAX_FEATURES = 400
 MIN_DISTANCE_PX = 3.0
 CORNER_QUALITY = 0.002
 PATCH_PX = 7  # of the pyramidal Lucas-Kanade tracker; in a larger one two surfaces meet more often
 PYRAMID_LEVELS = 3
+STEPS = 30  # most of the tracker's on a level
+STEP_PX = 0.01  # a shorter one is the last
 SOFTENING_PX = 0.8
 MIN_EPIPOLAR = 20  # matches below which an essential matrix tells nothing
 EPIPOLAR_PX = 0.5  # distance from the epipolar line
-ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +59,24 @@ def follow_features(
     pixels: NDArray[np.floating],
     expected: NDArray[np.floating],
     patch_px: int = PATCH_PX,
-) -> tuple[PoseArray, NDArray[np.bool_]]:
-    """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,) and come back.
+) -> tuple[PoseArray, MaskArray]:
+    """:func:`follow.follow_from` with all levels and steps, there and back, from wherever it is started.
 
-    ``expected`` (n, 2): where to start looking; ``patch_px``: side of the patch that is compared.
+    ``pixels`` (n, 2) of ``before``; ``expected`` (n, 2): where to start looking; ``patch_px``: side of the patch that
+    is compared.
     """
-    start = pixels.astype(np.float32)
-    there, found_there = _track(before, newest, start, expected.astype(np.float32), patch_px)
-    back, found_back = _track(newest, before, there, start, patch_px)
-    height, width = newest.shape
-    inside = ((there >= 0) & (there <= (width - 1, height - 1))).all(axis=-1)
-    good = found_there & found_back & inside & (np.linalg.norm(back - start, axis=-1) < ROUND_TRIP_PX)
-    return there.astype(np.float64), good
+    return follow_from(
+        before,
+        newest,
+        pixels,
+        expected,
+        patch_px,
+        levels=PYRAMID_LEVELS,
+        steps=STEPS,
+        step_px=STEP_PX,
+        levels_back=PYRAMID_LEVELS,
+        steps_back=STEPS,
+    )
 
 
 def new_features(grey: NDArray[np.uint8], taken: PoseArray, room: int) -> PoseArray:
@@ -121,24 +129,3 @@ def _starting_points(
         shift = np.median(expected - known, axis=0) if len(known) else np.zeros(2, np.float32)
         known, expected = np.concatenate((known, fresh)), np.concatenate((expected, fresh + shift))
     return known.astype(np.float32), expected.astype(np.float32)
-
-
-def _track(
-    source: NDArray[np.uint8],
-    target: NDArray[np.uint8],
-    points: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    patch_px: int,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
-    places, found, _ = cv2.calcOpticalFlowPyrLK(
-        source,
-        target,
-        points.reshape(-1, 1, 2),
-        expected.reshape(-1, 1, 2).copy(),
-        winSize=(patch_px, patch_px),
-        maxLevel=PYRAMID_LEVELS,
-        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
-        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-    )
-    return places.reshape(-1, 2), found.ravel().astype(bool)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
 LEAST_SIDE_PX = 32  # with fewer rows OpenCV's dense flow reads beyond the image
-STEP_PX = 0.02  # a shorter step is the last
+STEP_PX = 0.02  # a shorter step is the last, from a good start
 STEPS_BACK = 5  # a right place is at the end of the way back from the first on
 ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
 
@@ -15,18 +15,21 @@ ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
 def follow_from(
     before: NDArray[np.uint8],
     newest: NDArray[np.uint8],
-    pixels: PoseArray,
-    expected: PoseArray,
+    pixels: NDArray[np.floating],
+    expected: NDArray[np.floating],
     patch_px: int,
     *,
     levels: int,
     steps: int,
+    step_px: float = STEP_PX,
+    levels_back: int = 0,
+    steps_back: int = STEPS_BACK,
     checked: bool = True,
 ) -> tuple[PoseArray, MaskArray]:
     """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,).
 
-    The way there takes as many levels of the pyramid as the start needs; the way back starts at its end, on the full
-    image alone.
+    The way there takes as many levels of the pyramid as the start needs. The way back begins at its own end, so that
+    unless told otherwise it takes few steps on the full image alone.
 
     Args:
         before: (h, w).
@@ -36,16 +39,19 @@ def follow_from(
         patch_px: side of the patch that is compared.
         levels: of the pyramid above the image; each doubles how far off a start may be, about half a patch without.
         steps: most steps on a level.
+        step_px: a shorter step is the last.
+        levels_back: as ``levels``, on the way back.
+        steps_back: as ``steps``, on the way back.
         checked: only what comes back to where it was is found.
     """
     start = np.ascontiguousarray(pixels, dtype=np.float32)
     if not len(start):
         return np.zeros((0, 2)), np.zeros(0, dtype=bool)
-    there, found = track(before, newest, start, expected.astype(np.float32), patch_px, levels, steps)
+    there, found = track(before, newest, start, expected.astype(np.float32), patch_px, levels, steps, step_px)
     height, width = newest.shape
     good = found.copy()
     if checked:
-        back, found_back = track(newest, before, there, start, patch_px, 0, min(steps, STEPS_BACK))
+        back, found_back = track(newest, before, there, start, patch_px, levels_back, steps_back, step_px)
         away = back - start
         good &= found_back & (away[:, 0] ** 2 + away[:, 1] ** 2 < ROUND_TRIP_PX**2)
     good &= (there[:, 0] >= 0) & (there[:, 0] <= width - 1) & (there[:, 1] >= 0) & (there[:, 1] <= height - 1)
@@ -60,6 +66,7 @@ def track(
     patch_px: int,
     levels: int,
     steps: int,
+    step_px: float,
 ) -> tuple[NDArray[np.float32], MaskArray]:
     """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
     places, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -69,7 +76,7 @@ def track(
         expected.reshape(-1, 1, 2).copy(),
         winSize=(patch_px, patch_px),
         maxLevel=levels,
-        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, STEP_PX),
+        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, step_px),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )
     return places.reshape(-1, 2), found.ravel().astype(bool)

@@ -7,13 +7,13 @@ newest camera is solved on all landmarks at once, each weighed by how well its p
 
 from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
 from pomato_ros.geometry.camera import project, unproject
-from pomato_ros.geometry.pnp import PnpFailure, solve_pose
+from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
 from pomato_ros.scene.features import PATCH_PX, new_features, softened
 from pomato_ros.scene.follow import follow_from
@@ -21,33 +21,40 @@ from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
 MIN_LANDMARKS = 25  # fewer that agree decide nothing
-MIN_AGREEING = 0.5  # share of the landmarks that are followed
+MIN_AGREEING = 0.5  # share of the landmarks that are followed,
+MOST_AGREEING = 0.7  # of the few of them that tell where the others are
 RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
 RANSAC_DRAWS = 100
 FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
 STEPS = 10  # most of Lucas and Kanade's on a level
-FIRST_PX = 11  # side of the patch that is compared from one image to the next; from the anchor's, features.PATCH_PX,
-WIDE_PX = 11  # or this, which slides less but meets two surfaces more often, where depth is worse than
-WIDE_FROM = 0.2  # log depth, so that the pose hangs on how well rays meet
+FIRST_PX = 11  # side of the patch that is compared from one image to the next
+# From the anchor's image it is features.PATCH_PX, or where depth is worse than WIDE_FROM, so that the pose hangs on how
+# well rays meet, WIDE_PX: a wide patch slides less, but meets two surfaces more often.
+WIDE_PX = 11
+WIDE_FROM = 0.2  # log depth
+FEW = 60  # landmarks that tell roughly where the camera is, so that the others are looked for near their places
 PIXEL_STD = 0.25  # px, of a feature that is followed well
 POOR_STD = 1.0  # px, along an edge of the texture, where nothing tells a feature's place, and
 JUMP_STD = 1.0  # px, in all directions where depth jumps nearby: what is seen there moves with the nearer surface
 GREY_STD = 3.0  # grey levels by which an image differs from itself seen from elsewhere
 JUMP_STDS = 5.0  # of the network's log depth: what is more is a jump,
-JUMP_PX = 7  # within a square of this side
+JUMP_PX = 7  # within a square of this side, odd
 LOG_DEPTH_STD = 0.04  # of a good network's depth, in
 WORST_LOG_DEPTH_STD = 0.3  # of any: about what saying the same depth for all pixels comes to
 REPEATED_LOOKS = 8.0  # errors last for about so many frames: a look counts as this part of one
 GATE = 3.0  # standard deviations beyond which a landmark is not believed
 MISSES = 2  # looks in a row at which a landmark may disagree
-SOLVER_STEPS = 8
-SETTLED = 1e-2  # standard deviations: a shorter step is the last
+SOLVER_ROUNDS = 4  # most of them; each takes anew how pixels change with the pose
+SOLVER_STEPS = 10  # most in a round; each weighs the landmarks anew
+SETTLED = 3e-2  # standard deviations: a shorter step is the last,
+STRAIGHT = 5.0  # and a round that came no farther
 PLACE_SHARE = 0.008  # of the way, by which a path on landmarks goes astray, one standard deviation
 NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
-LEAST_AHEAD_M = 1e-3  # nearer, and behind, derivatives are those of here: else covariances in pixels become singular
+FARTHEST_PX = 1e6  # from the image's corner: the tracker's pixels are whole numbers of 32 bits
+LEAST_AHEAD_M = 1e-3  # nearer, and behind, landmarks take no part: else covariances in pixels become singular
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class _Rows:
     pixels: PoseArray  # (n, 2) where it was seen last
     misses: NDArray[np.int64]  # (n,) looks in a row at which it disagreed or was not found
 
-    def pick(self, index: MaskArray) -> "_Rows":
+    def pick(self, index: MaskArray | NDArray[np.int64]) -> "_Rows":
         """Some of the landmarks."""
         return _Rows(*(getattr(self, item.name)[index] for item in fields(self)))
 
@@ -87,15 +94,26 @@ class _Rows:
         """(n, 3)."""
         return self.origins_world + np.exp(self.log_depth)[:, None] * self.rays_world
 
-    def steps(self) -> PoseArray:
+    def along(self) -> PoseArray:
         """(n, 3) one standard deviation of the depth along the ray."""
         return (np.exp(self.log_depth) * np.sqrt(self.variance))[:, None] * self.rays_world
 
-    def spread(self, focal_px: float) -> PoseArray:
-        """(n, 3, 3) covariance of the places: the depth's along the ray, the anchor pixel's in all directions."""
-        depth, steps = np.exp(self.log_depth), self.steps()
-        across = (PIXEL_STD * depth / focal_px) ** 2
-        return steps[:, :, None] * steps[:, None, :] + across[:, None, None] * np.eye(3)
+    def across(self, focal_px: float) -> PoseArray:
+        """(n,) variance of the place in any direction, since the anchor's pixel is uncertain."""
+        across: PoseArray = (PIXEL_STD / focal_px * np.exp(self.log_depth)) ** 2
+        return across
+
+    def solved(self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+        """The camera that sees all of these at ``pixels`` (n, 2), by :func:`solve_on_landmarks`."""
+        return solve_on_landmarks(
+            world_from_camera,
+            pixels,
+            self.noise,
+            self.places_world(),
+            self.along(),
+            self.across(intrinsics.fx_px),
+            intrinsics,
+        )
 
 
 class Landmarks:
@@ -112,6 +130,7 @@ class Landmarks:
         self._rows = _Rows(none, pixels, vectors, vectors, none_each, none_each, np.zeros((0, 2, 2)), pixels, none)
         self._images: dict[int, NDArray[np.uint8]] = {}
         self._newest: NDArray[np.uint8] | None = None
+        self._world_from_last = np.eye(4)  # its camera
         self._found: MaskArray | None = None
         self._places = pixels  # in the image of the last look; of those that were not found, as before
         self._soft: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # the last image, as it came and softened
@@ -130,39 +149,70 @@ class Landmarks:
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
-        places, found = self._follow(self._softened(image_rgb))
-        nearest = np.rint(places[found]).astype(int)
-        usable = found.copy()
-        usable[found] = static[nearest[:, 1], nearest[:, 0]]
-        if usable.sum() < MIN_LANDMARKS:
+        newest = self._softened(image_rgb)
+        found = self._near_few(newest, static, intrinsics) or self._near_last(newest, static, intrinsics)
+        if found is None:
             return None
-        rows = self._rows.pick(usable)
-        solution = solve_pose(
-            places[usable],
-            rows.places_world(),
-            intrinsics.matrix(),
-            threshold_px=RANSAC_SHARE * max(intrinsics.width_px, intrinsics.height_px),
-            iterations=RANSAC_DRAWS,
-            seed=0,
+        return self._solved(*found, intrinsics)
+
+    def _near_few(
+        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics
+    ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
+        """Pose (4, 4), and places (n, 2), found (n,) and usable (n,) of the landmarks, looked for where few say.
+
+        Some landmarks are followed from the last image; where the camera is that sees them so, tells where the others
+        must be. None if those few do not agree, or too many of the others are not there.
+        """
+        rows = self._rows
+        few = np.arange(0, len(rows.pixels), max(1, len(rows.pixels) // FEW))
+        if self._newest is None or len(few) < MIN_LANDMARKS:
+            return None
+        seen, near = follow_from(
+            self._newest, newest, rows.pixels[few], rows.pixels[few], FIRST_PX, levels=FAR, steps=STEPS, checked=False
         )
-        if isinstance(solution, PnpFailure):
+        near = on_static(seen, near, static)
+        roughly = rows.pick(few[near]).solved(self._world_from_last, seen[near], intrinsics)
+        if roughly is None or roughly.inlier_ratio < MOST_AGREEING:
             return None
-        if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
+        pose, places_world = roughly.world_from_camera, rows.places_world()
+        matrix = intrinsics.matrix()
+        now, before = (transform(invert(camera), places_world) for camera in (pose, self._world_from_last))
+        ahead = (now[:, 2] > LEAST_AHEAD_M) & (before[:, 2] > LEAST_AHEAD_M)
+        now[~ahead], before[~ahead] = (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)
+        expected = project(now, matrix)
+        missed = rows.pixels - project(before, matrix)  # as long as it was believed where it was seen
+        expected += np.where((rows.misses == 0)[:, None], missed, 0.0)
+        places, found = self._follow(newest, np.clip(expected, -FARTHEST_PX, FARTHEST_PX))
+        found &= ahead
+        usable = on_static(places, found, static)
+        if usable.sum() < max(MIN_LANDMARKS, MIN_AGREEING * len(usable)):
             return None
-        usable[usable] = transform(invert(solution.reference_from_camera), rows.places_world())[:, 2] > LEAST_AHEAD_M
-        rows = self._rows.pick(usable)
+        return pose, places, found, usable
+
+    def _near_last(
+        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics
+    ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
+        """:meth:`_near_few` with all landmarks followed from the last image: slow, but whatever agrees is enough."""
+        rows = self._rows
+        assert self._newest is not None  # noqa: S101
+        seen, near = follow_from(
+            self._newest, newest, rows.pixels, rows.pixels, FIRST_PX, levels=FAR, steps=STEPS, checked=False
+        )
+        places, found = self._follow(newest, np.where(near[:, None], seen, rows.pixels))
+        usable = on_static(places, found, static)
+        pose = agreed(places[usable], rows.places_world()[usable], intrinsics)
+        if pose is None:
+            return None
+        usable &= transform(invert(pose), rows.places_world())[:, 2] > LEAST_AHEAD_M
+        return pose, places, found, usable
+
+    def _solved(
+        self, pose: PoseArray, places: PoseArray, found: MaskArray, usable: MaskArray, intrinsics: Intrinsics
+    ) -> LandmarkPose | None:
+        """The camera near ``pose`` that sees the usable landmarks where they were found."""
         self._found = found
         self._places = np.where(found[:, None], places, self._rows.pixels)
-        spread = rows.spread(intrinsics.fx_px)
-        return solve_on_landmarks(
-            solution.reference_from_camera,
-            places[usable],
-            rows.noise,
-            rows.places_world(),
-            spread,
-            rows.steps(),
-            intrinsics,
-        )
+        return self._rows.pick(usable).solved(pose, places[usable], intrinsics)
 
     def _softened(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """:func:`features.softened`, once for an image that is located and learnt from."""
@@ -170,20 +220,14 @@ class Landmarks:
             self._soft = (image_rgb, softened(image_rgb))
         return self._soft[1]
 
-    def _follow(self, newest: NDArray[np.uint8]) -> tuple[PoseArray, MaskArray]:
-        """Places (n, 2) and which were found (n,): from the last image first, then precisely from each anchor's."""
+    def _follow(self, newest: NDArray[np.uint8], expected: PoseArray) -> tuple[PoseArray, MaskArray]:
+        """Places (n, 2) near those expected (n, 2), and which were found (n,), each as its anchor's image shows it."""
         rows = self._rows
-        assert self._newest is not None  # noqa: S101
-        expected, near = follow_from(
-            self._newest, newest, rows.pixels, rows.pixels, FIRST_PX, levels=FAR, steps=STEPS, checked=False
-        )
-        expected = np.where(near[:, None], expected, rows.pixels)
-        places, found = expected.copy(), np.zeros(len(near), bool)
-        for anchor in np.unique(rows.anchors).tolist():
-            here = rows.anchors == anchor
-            begun, pixels = self._images[anchor], rows.anchor_pixels[here]
+        places, found = expected.copy(), np.zeros(len(expected), bool)
+        for anchor, begun in self._images.items():
+            here = np.flatnonzero(rows.anchors == anchor)
             places[here], found[here] = follow_from(
-                begun, newest, pixels, expected[here], self._patch_px, levels=NEAR, steps=STEPS
+                begun, newest, rows.anchor_pixels[here], expected[here], self._patch_px, levels=NEAR, steps=STEPS
             )
         return places, found
 
@@ -192,6 +236,8 @@ class Landmarks:
         rows = self._rows
         rows.origins_world = centre_world + factor * (rows.origins_world - centre_world)
         rows.log_depth = rows.log_depth + np.log(factor)
+        last_world = centre_world + factor * (self._world_from_last[:3, 3] - centre_world)
+        self._world_from_last = pose_from(self._world_from_last[:3, :3], last_world)
 
     def scale_of(self, depth_units: FloatArray, world_from_camera: PoseArray) -> RobustScale | None:
         """Metres per unit of a depth map (h, w) of the image that was located last; None if it cannot be told."""
@@ -228,7 +274,7 @@ class Landmarks:
         else:
             self._rows.pixels = self._places
             self._look(self._found, depth_m, static, world_from_camera, intrinsics)
-        self._newest, self._found = self._softened(image_rgb), None
+        self._newest, self._world_from_last, self._found = self._softened(image_rgb), world_from_camera, None
         if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
             self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1
@@ -247,25 +293,29 @@ class Landmarks:
         rows = self._rows
         nearest = np.rint(rows.pixels).astype(int)
         moving = found & ~static[nearest[:, 1], nearest[:, 0]]
-        places = rows.places_world()
-        in_camera = transform(invert(world_from_camera), places)
-        residual = project(in_camera, intrinsics.matrix()) - rows.pixels
-        by_point = pixels_by_point(places, world_from_camera, intrinsics)
-        in_pixels = by_point @ rows.spread(intrinsics.fx_px) @ np.swapaxes(by_point, -1, -2) + rows.noise
-        with np.errstate(invalid="ignore"):
-            near = np.einsum("ni,nij,nj->n", residual, np.linalg.inv(in_pixels), residual) < GATE**2
-        agrees = found & ~moving & near
+        places = np.ascontiguousarray(rows.places_world().T)
+        along_x, along_y = linearised(world_from_camera, rows.pixels.T, places, intrinsics.matrix())
+        slope_x, slope_y, xx, xy, yy = doubt_px(
+            along_x, along_y, world_from_camera[:3, :3].T @ rows.along().T, rows.across(intrinsics.fx_px), rows.noise
+        )
+        miss_x, miss_y, ahead_m = along_x[6], along_y[6], in_camera(world_from_camera, places)[2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squared = (yy * miss_x**2 - 2.0 * xy * miss_x * miss_y + xx * miss_y**2) / (xx * yy - xy * xy)
+            agrees = found & ~moving & (squared < GATE**2) & (ahead_m > LEAST_AHEAD_M)
         rows.misses = np.where(agrees, 0, rows.misses + 1)
-        by_depth = np.einsum("nij,nj->ni", by_point, places - rows.origins_world)
-        weight = np.linalg.inv(rows.noise) / REPEATED_LOOKS
-        rays = np.einsum("ni,nij,nj->n", by_depth, weight, by_depth)
+        std = np.sqrt(rows.variance)
+        slope_x, slope_y = slope_x / std, slope_y / std  # by the log depth
+        xx, xy, yy = rows.noise[:, 0, 0], rows.noise[:, 0, 1], rows.noise[:, 1, 1]
+        scale = REPEATED_LOOKS * (xx * yy - xy * xy)
+        pull_x, pull_y = (yy * slope_x - xy * slope_y) / scale, (xx * slope_y - xy * slope_x) / scale
+        rays = pull_x * slope_x + pull_y * slope_y
         told = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
-        usable = np.isfinite(told) & (told > 0) & (in_camera[:, 2] > 0)
-        miss = np.log(np.where(usable, told, 1.0) / np.where(usable, in_camera[:, 2], 1.0))
+        usable = np.isfinite(told) & (told > 0) & (ahead_m > 0)
+        miss = np.log(np.where(usable, told, 1.0) / np.where(usable, ahead_m, 1.0))
         usable &= np.abs(miss) < GATE * np.sqrt(self._log_depth_std**2 + rows.variance)
         network = usable / (self._log_depth_std**2 * REPEATED_LOOKS)
         together = 1.0 / rows.variance + rays + network
-        change = (network * miss - np.einsum("ni,nij,nj->n", by_depth, weight, residual)) / together
+        change = (network * miss - pull_x * miss_x - pull_y * miss_y) / together
         rows.log_depth = np.where(agrees, rows.log_depth + change, rows.log_depth)
         rows.variance = np.where(agrees, 1.0 / together, rows.variance)
         self._rows = rows.pick((rows.misses < MISSES) & ~moving)
@@ -309,42 +359,79 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, log_depth_std: flo
         log_depth_std: of that depth.
         pixels: (n, 2).
     """
-    image = grey.astype(np.float32)
-    along_x, along_y = cv2.Scharr(image, cv2.CV_32F, 1, 0) / 32.0, cv2.Scharr(image, cv2.CV_32F, 0, 1) / 32.0
-    sums = [
-        cv2.boxFilter(one * other, cv2.CV_32F, (PATCH_PX, PATCH_PX), normalize=False)
-        for one, other in ((along_x, along_x), (along_x, along_y), (along_y, along_y))
-    ]
     x, y = np.rint(pixels).astype(int).T
-    xx, xy, yy = (part[y, x].astype(np.float64) for part in sums)
+    height, width = grey.shape
+    near = np.arange(-(PATCH_PX // 2) - 1, PATCH_PX // 2 + 2)
+    rows, columns = (last - np.abs(last - np.abs(at[:, None] + near)) for at, last in ((y, height - 1), (x, width - 1)))
+    patches = grey[rows[:, :, None], columns[:, None, :]].astype(np.float64)  # reflected at the image's edges
+    across, down = patches[:, :, 2:] - patches[:, :, :-2], patches[:, 2:] - patches[:, :-2]
+    along_x = (3.0 * (across[:, :-2] + across[:, 2:]) + 10.0 * across[:, 1:-1]) / 32.0  # Scharr's
+    along_y = (3.0 * (down[:, :, :-2] + down[:, :, 2:]) + 10.0 * down[:, :, 1:-1]) / 32.0
+    xx, xy, yy = ((one * other).sum((1, 2)) for one, other in ((along_x,) * 2, (along_x, along_y), (along_y,) * 2))
     values, vectors = np.linalg.eigh(np.stack((np.stack((xx, xy), -1), np.stack((xy, yy), -1)), -2))
     variance = np.clip(GREY_STD**2 / np.maximum(values, 1e-9), PIXEL_STD**2, POOR_STD**2)
     noise = (vectors * variance[:, None, :]) @ np.swapaxes(vectors, -1, -2)
-    return noise + JUMP_STD**2 * jumps(depth_m, log_depth_std)[y, x][:, None, None] * np.eye(2)
+    return noise + JUMP_STD**2 * jumps(depth_m, log_depth_std, x, y)[:, None, None] * np.eye(2)
 
 
-def jumps(depth_m: FloatArray, log_depth_std: float) -> MaskArray:
-    """(h, w) pixels near which a depth map (h, w) jumps, by more than its errors explain, or holds no depth."""
-    square = np.ones((JUMP_PX, JUMP_PX), np.uint8)
-    depth = np.where(np.isfinite(depth_m), depth_m, 0.0).astype(np.float32)
-    nearest: FloatArray = cv2.erode(depth, square)
-    farthest: FloatArray = cv2.dilate(depth, square)
-    return farthest > np.exp(JUMP_STDS * log_depth_std) * nearest
+def jumps(depth_m: FloatArray, log_depth_std: float, x: NDArray[np.int64], y: NDArray[np.int64]) -> MaskArray:
+    """(n,) whether a depth map (h, w) jumps near pixels x, y (n,), by more than its errors explain, or holds none."""
+    height, width = depth_m.shape
+    near = np.arange(-(JUMP_PX // 2), JUMP_PX // 2 + 1)
+    rows, columns = np.clip(y[:, None] + near, 0, height - 1), np.clip(x[:, None] + near, 0, width - 1)
+    around = depth_m[rows[:, :, None], columns[:, None, :]]
+    around = np.where(np.isfinite(around), around, np.float32(0.0))
+    return np.asarray(around.max((1, 2)) > np.exp(JUMP_STDS * log_depth_std) * around.min((1, 2)))
 
 
-def pixels_by_point(places_world: PoseArray, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
-    """(n, 2, 3) how pixels change with the points (n, 3) in the world."""
-    x, y, z = np.moveaxis(transform(invert(world_from_camera), places_world), -1, 0)
-    z = np.maximum(z, LEAST_AHEAD_M)
-    zero = np.zeros_like(z)
-    by_camera = np.stack(
-        (
-            np.stack((intrinsics.fx_px / z, zero, -intrinsics.fx_px * x / z**2), axis=-1),
-            np.stack((zero, intrinsics.fy_px / z, -intrinsics.fy_px * y / z**2), axis=-1),
-        ),
-        axis=-2,
+def on_static(places: PoseArray, found: MaskArray, static: MaskArray) -> MaskArray:
+    """(n,) those found (n,) whose place (n, 2), within the image, is a static pixel (h, w)."""
+    usable = found.copy()
+    x, y = np.rint(places[found]).astype(int).T
+    usable[found] = static[y, x]
+    return usable
+
+
+def agreed(pixels: PoseArray, places_world: PoseArray, intrinsics: Intrinsics) -> PoseArray | None:
+    """Roughly the camera's pose (4, 4) that most of (n, 3) places seen at (n, 2) pixels agree on; None without."""
+    if len(pixels) < MIN_LANDMARKS:
+        return None
+    solution = solve_pose(
+        pixels,
+        places_world,
+        intrinsics.matrix(),
+        threshold_px=RANSAC_SHARE * max(intrinsics.width_px, intrinsics.height_px),
+        iterations=RANSAC_DRAWS,
+        seed=0,
     )
-    return by_camera @ world_from_camera[:3, :3].T
+    if isinstance(solution, PnpFailure):
+        return None
+    if solution.inliers.sum() < MIN_LANDMARKS or solution.inlier_ratio < MIN_AGREEING:
+        return None
+    return solution.reference_from_camera
+
+
+def doubt_px(
+    along_x: PoseArray, along_y: PoseArray, along_camera: PoseArray, across: PoseArray, noise: PoseArray
+) -> tuple[PoseArray, PoseArray, PoseArray, PoseArray, PoseArray]:
+    """How uncertain it is where landmarks are seen.
+
+    Args:
+        along_x: (8, n) :func:`pnp.linearised`, the first three by the camera's position along its own axes.
+        along_y: (8, n).
+        along_camera: (3, n) one standard deviation of depth, in the camera's axes.
+        across: (n,) variance of the places in all directions.
+        noise: (n, 2, 2) covariance of the pixels.
+
+    Returns:
+        What one standard deviation of depth is in the image, x and y (n,), and the covariance there, xx, xy, yy (n,).
+    """
+    by_x, by_y = -along_x[:3], -along_y[:3]
+    slope_x, slope_y = (by_x * along_camera).sum(axis=0), (by_y * along_camera).sum(axis=0)
+    xx = slope_x * slope_x + across * (by_x * by_x).sum(axis=0) + noise[:, 0, 0]
+    xy = slope_x * slope_y + across * (by_x * by_y).sum(axis=0) + noise[:, 0, 1]
+    yy = slope_y * slope_y + across * (by_y * by_y).sum(axis=0) + noise[:, 1, 1]
+    return slope_x, slope_y, xx, xy, yy
 
 
 def solve_on_landmarks(
@@ -352,85 +439,75 @@ def solve_on_landmarks(
     pixels: PoseArray,
     noise: PoseArray,
     places_world: PoseArray,
-    spread: PoseArray,
     along: PoseArray,
+    across: PoseArray,
     intrinsics: Intrinsics,
 ) -> LandmarkPose | None:
     """Weighted least squares from a nearby pose, robust by Cauchy's weights; None if it comes to nothing.
+
+    Derivatives and covariances in pixels are those of the round's start. What is left to find in a round is a few
+    numbers, for which the whitened rows are weighed anew.
 
     Args:
         world_from_camera: (4, 4) where to start.
         pixels: (n, 2).
         noise: (n, 2, 2) covariance of the pixels.
         places_world: (n, 3).
-        spread: (n, 3, 3) covariance of the places.
-        along: (n, 3) the part of it that depth has, one standard deviation along the anchor's ray.
+        along: (n, 3) one standard deviation of the place along its anchor's ray.
+        across: (n,) variance of the place in all directions.
         intrinsics: of the camera.
     """
-    pose, step = world_from_camera, np.zeros(6)
-    seen, places, depth_steps = (np.ascontiguousarray(part.T) for part in (pixels, places_world, along))
-    spreads, noises = np.ascontiguousarray(spread.transpose(1, 2, 0)), np.ascontiguousarray(noise.transpose(1, 2, 0))
-    for _ in range(SOLVER_STEPS):
-        offset = places - pose[:3, 3:]
-        x, y, z = pose[:3, :3].T @ offset
-        if not (z > 0).all():
-            return None
-        residual = np.stack((x * (intrinsics.fx_px / z), y * (intrinsics.fy_px / z)))
-        residual += np.array([[intrinsics.cx_px], [intrinsics.cy_px]]) - seen
-        by_x, by_y = rows_by_point(x, y, z, pose[:3, :3], intrinsics)
-        spread_x, spread_y = (spreads * by_x).sum(axis=1), (spreads * by_y).sum(axis=1)
-        xx, yy = (spread_x * by_x).sum(axis=0) + noises[0, 0], (spread_y * by_y).sum(axis=0) + noises[1, 1]
-        xy = (spread_x * by_y).sum(axis=0) + noises[0, 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weights = np.stack((yy, -xy, xx)) / (xx * yy - xy * xy)
-            squared = weights[0] * residual[0] ** 2 + weights[2] * residual[1] ** 2
-            squared += 2.0 * weights[1] * residual[0] * residual[1]
-        if not np.isfinite(squared).all():
-            return None
-        weights /= 1.0 + squared / GATE
-        jacobian_x, jacobian_y = (np.concatenate((-by, _crossed(by, offset))) for by in (by_x, by_y))
-        weighted_x = weights[0] * jacobian_x + weights[1] * jacobian_y
-        weighted_y = weights[1] * jacobian_x + weights[2] * jacobian_y
-        normal = weighted_x @ jacobian_x.T + weighted_y @ jacobian_y.T
-        try:
-            step = -np.linalg.solve(normal, weighted_x @ residual[0] + weighted_y @ residual[1])
-        except np.linalg.LinAlgError:
-            return None
-        pose = pose_from(rotation_exp(step[3:]) @ pose[:3, :3], pose[:3, 3] + step[:3])
-        if step @ normal @ step < SETTLED**2:
-            break
-    pulls = (weighted_x * (by_x * depth_steps).sum(axis=0) + weighted_y * (by_y * depth_steps).sum(axis=0)).T
-    try:
-        covariance = np.linalg.inv(normal)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.isfinite(pose).all():
-        return None
-    covariance = covariance + covariance @ shared_pulls(pulls, pixels, intrinsics) @ covariance
-    agree = squared < 2 * GATE**2
-    count = int(agree.sum())
+    pose, matrix, count = world_from_camera, intrinsics.matrix(), len(pixels)
     if count < MIN_LANDMARKS:
         return None
-    excess = max(1.0, 0.5 * float(squared[agree].mean()))  # the mean of two squared normals is 2
-    residual_px = float(np.sqrt((residual[:, agree] ** 2).sum(axis=0).mean()))
-    return LandmarkPose(pose, covariance * excess, float(agree.mean()), count, residual_px)
-
-
-def rows_by_point(
-    x: PoseArray, y: PoseArray, z: PoseArray, rotation: PoseArray, intrinsics: Intrinsics
-) -> tuple[PoseArray, PoseArray]:
-    """:func:`pixels_by_point` of points x, y, z (n,) in a camera turned by ``rotation`` (3, 3): two of (3, n)."""
-    inverse = 1.0 / np.maximum(z, LEAST_AHEAD_M)
-    right, down, ahead = (rotation[:, axis, None] for axis in range(3))
-    return (
-        (right - ahead * (x * inverse)) * (intrinsics.fx_px * inverse),
-        (down - ahead * (y * inverse)) * (intrinsics.fy_px * inverse),
-    )
-
-
-def _crossed(a: PoseArray, b: PoseArray) -> PoseArray:
-    """(3, n) cross products of columns (3, n), without the price of NumPy's own."""
-    return np.stack((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
+    seen, places, depth_steps = (np.ascontiguousarray(part.T) for part in (pixels, places_world, along))
+    for _ in range(SOLVER_ROUNDS):
+        along_x, along_y = linearised(pose, seen, places, matrix)
+        slope_x, slope_y, xx, xy, yy = doubt_px(along_x, along_y, pose[:3, :3].T @ depth_steps, across, noise)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale_x, tilt = 1.0 / np.sqrt(xx), xy / xx
+            scale_y = 1.0 / np.sqrt(yy - tilt * xy)
+        rows = np.empty((8, 2, count))
+        np.multiply(along_x, scale_x, out=rows[:, 0])
+        np.multiply(along_y - tilt * along_x, scale_y, out=rows[:, 1])
+        if not np.isfinite(rows.sum()):
+            return None
+        step, misses = np.zeros(6), rows[6]
+        for number in range(SOLVER_STEPS):
+            squared = misses * misses
+            squared = squared[0] + squared[1]
+            gate = GATE if number else max(GATE, float(np.partition(squared, count // 2)[count // 2]))  # from afar
+            weighted = (rows[:6] * (gate / (gate + squared))).reshape(6, -1)
+            products = weighted @ rows.reshape(8, -1).T
+            normal, before = products[:, :6], step
+            _, step, failed = dposv(normal, -products[:, 6])
+            if failed:
+                return None
+            misses = rows[6] + (step @ rows[:6].reshape(6, -1)).reshape(2, -1)
+            if gate == GATE and (step - before) @ normal @ (step - before) < SETTLED**2:
+                break
+        pose = pose_from(pose[:3, :3] @ rotation_exp(step[3:]), pose[:3, 3] + pose[:3, :3] @ step[:3])
+        if step @ normal @ step < STRAIGHT**2:
+            break
+    if not np.isfinite(pose).all():
+        return None
+    squared = misses * misses
+    squared = squared[0] + squared[1]
+    agree = squared < 2 * GATE**2
+    agreeing = int(np.count_nonzero(agree))
+    if agreeing < MIN_LANDMARKS:
+        return None
+    inverse = dposv(normal, np.eye(6))[1]
+    slopes = np.concatenate((slope_x * scale_x, (slope_y - tilt * slope_x) * scale_y))
+    pulls = (weighted * slopes).reshape(6, 2, -1)
+    turned = np.zeros((6, 6))
+    turned[:3, :3] = turned[3:, 3:] = pose[:3, :3]
+    covariance = inverse + inverse @ shared_pulls((pulls[:, 0] + pulls[:, 1]).T, pixels, intrinsics) @ inverse
+    covariance = turned @ covariance @ turned.T
+    excess = max(1.0, 0.5 * float(squared @ agree) / agreeing)  # the mean of two squared normals is 2
+    miss_x, miss_y = along_x[6] + step @ along_x[:6], along_y[6] + step @ along_y[:6]
+    residual_px = float((miss_x * miss_x + miss_y * miss_y) @ agree / agreeing) ** 0.5
+    return LandmarkPose(pose, covariance * excess, agreeing / count, agreeing, residual_px)
 
 
 def shared_pulls(pulls: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -445,8 +522,7 @@ def shared_pulls(pulls: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) ->
         intrinsics: of the image.
     """
     size_px = max(intrinsics.width_px, intrinsics.height_px) / CELLS
-    cells = np.floor((pixels + 0.5) / size_px).astype(int)
-    _, owner = np.unique(cells @ (1, 2 * CELLS), return_inverse=True)
-    sums = np.zeros((owner.max() + 1, 6))
-    np.add.at(sums, owner, pulls)
+    x, y = np.clip((pixels.T + 0.5) / size_px, 0.0, CELLS - 1.0).astype(int)
+    cells = x + CELLS * y == np.arange(CELLS * CELLS)[:, None]
+    sums = cells.astype(np.float64) @ pulls
     return SHARED_DEPTH * (sums.T @ sums - pulls.T @ pulls)

@@ -16,7 +16,7 @@ PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 
 PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
-ENOUGH_PIXELS = 5_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
+ENOUGH_PIXELS = 3_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
 DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
@@ -197,7 +197,8 @@ def depth_met(
     outside the image or beside a pixel that is not static.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = np.float32(1.0) / np.where(static & (depth_m > 0), depth_m, np.float32(np.nan)).astype(np.float32)
+        inverse = np.float32(1.0) / depth_m.astype(np.float32, copy=False)
+        np.putmask(inverse, ~(static & (inverse > 0) & (inverse < np.inf)), np.float32(np.nan))
         nearness = 1.0 / np.where(points_reference[..., 2] > 0, points_reference[..., 2], np.float32(np.nan))
         x = intrinsics.fx_px * points_reference[..., 0] * nearness + intrinsics.cx_px
         y = intrinsics.fy_px * points_reference[..., 1] * nearness + intrinsics.cy_px

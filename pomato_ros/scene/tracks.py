@@ -473,10 +473,10 @@ def best_of_cells(worth: FloatArray, grid_px: int) -> PoseArray:
     height, width = worth.shape
     middle = grid_px // 2
     rows, columns = len(range(middle, height, grid_px)), len(range(middle, width, grid_px))
-    cells = np.zeros((rows * grid_px, columns * grid_px), np.float32)
+    whole = np.zeros((rows * grid_px, columns * grid_px), np.float32)
     part = worth[: rows * grid_px, : columns * grid_px]
-    cells[: part.shape[0], : part.shape[1]] = part
-    cells = cells.reshape(rows, grid_px, columns, grid_px).swapaxes(1, 2).copy()  # (rows, columns, y, x)
+    whole[: part.shape[0], : part.shape[1]] = part
+    cells = whole.reshape(rows, grid_px, columns, grid_px).swapaxes(1, 2).copy()  # (rows, columns, y, x)
     if grid_px > 2:
         cells[:, :, [0, -1], :] = cells[:, :, :, [0, -1]] = 0.0
     flat = cells.reshape(rows, columns, grid_px * grid_px)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.scene.features import follow_features, softened
-from pomato_ros.scene.follow import dense_flow, follow_from
+from pomato_ros.scene.follow import ROUND_TRIP_PX, dense_flow, follow_from
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -35,6 +35,19 @@ def test_from_a_good_start_the_places_are_those_of_all_levels_and_steps(clip: Cl
     away = np.linalg.norm(fast - slow, axis=-1)[both]
     assert np.median(away) < 0.02
     assert np.quantile(away, 0.9) < 0.2
+
+
+def test_with_all_levels_there_and_back_it_is_opencvs_own(clip: Clip) -> None:
+    before, after = (softened(clip.images[t].numpy()) for t in (0, 1))
+    start = grid().astype(np.float32)[:, None]
+    settings = {"winSize": (PATCH_PX, PATCH_PX), "maxLevel": 3, "criteria": (3, 30, 0.01), "flags": 4}
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, start.copy(), **settings)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, start.copy(), **settings)
+    inside = ((there >= 0) & (there <= (SIZE_WH[0] - 1, SIZE_WH[1] - 1))).all((1, 2))
+    returns = np.linalg.norm(back - start, axis=-1)[:, 0] < ROUND_TRIP_PX
+    places, good = follow_features(before, after, grid(), grid(), PATCH_PX)
+    np.testing.assert_array_equal(places, there[:, 0])
+    np.testing.assert_array_equal(good, (found & found_back).ravel().astype(bool) & inside & returns)
 
 
 def test_what_does_not_come_back_is_not_found_unless_nobody_asks(clip: Clip) -> None:
