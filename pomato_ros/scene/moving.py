@@ -8,7 +8,9 @@ errors cancel, for as long as frames agree. What is believed moves on with the i
 from one frame to the next, and a pixel needs more to begin moving than to go on.
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -36,6 +38,7 @@ POWER_BEFORE = 0.05  # variance of the log of the doubt that the one counts for
 LEARNED = 0.97  # of what was learned is kept
 LEARN_PX = 43  # along the long side are enough to learn on
 FAINT = 0.05  # floors; less motion than this is all alike
+FARTHEST_STEP = 1e3  # of the distance: no step is longer
 UNLIKE = (3.0, 3.0)  # grey levels, and typical differences, from which a pixel is no longer the one it was
 FARTHEST = 3.0  # floors; a step counts for no more in the average over frames
 AVERAGED = 0.9  # of the weight that earlier frames have, as far as
@@ -47,7 +50,8 @@ UNTOLD_MEMORY = 0.8  # the same in a frame that tells nothing
 BELIEF = 3.0  # the most that is believed
 BEGINS, GOES_ON = 1.0, 0.3  # belief from which a region moves, and to which it reaches
 LEAST_SHARE = 0.002  # of the image; smaller regions are none
-FLOW_PX = 256  # long side of the image that beliefs are carried on
+FLOW_PX = 64  # long side of the image that flow is found in, in patches of eight of its pixels, with
+FLOW_STEPS, FLOW_SMOOTHINGS = 12, 1  # so many steps of each patch, and rounds in which all are made smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,10 @@ class MovingMask:
     def __init__(self, parts: MaskParts = ALL_PARTS) -> None:
         """Nothing is."""
         self._parts = parts
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._method.setFinestScale(0)
+        self._method.setGradientDescentIterations(FLOW_STEPS)
+        self._method.setVariationalRefinementIterations(FLOW_SMOOTHINGS)
         self._errors = Errors()  # of the network, not of what it sees: nothing makes it forgotten
         self.forget()
 
@@ -86,8 +93,22 @@ class MovingMask:
         """Nothing is believed any more, as after a frame without sense."""
         self._belief: FloatArray | None = None  # (h, w) of every stride-th pixel, as the steps are
         self._steps: FloatArray | None = None  # (4, h, w) sum of steps in floors, and how many frames' they are
-        self._grey: NDArray[np.uint8] | None = None  # (h, w) px of the image that flow is found in
-        self.flow_to_before: FloatArray | None = None  # (h, w, 2) px from the newest image to the one before
+        self._grey: FloatArray | None = None  # (h, w) grey levels of the newest image, as large as the belief
+        self._small: NDArray[np.uint8] | None = None  # (h, w) those that flow is found in
+        self._flow: FloatArray | None = None  # (h, w, 2) px of the small image from the newest to the one before
+        self._size_wh = (0, 0)  # of the newest image
+
+    @property
+    def flow_to_before(self) -> FloatArray | None:
+        """(h, w, 2) px from the newest image to the one before."""
+        return self.flow_in(self._size_wh)
+
+    def flow_in(self, size_wh: tuple[int, int]) -> FloatArray | None:
+        """(h, w, 2) px from the newest image to the one before, both resized to ``size_wh``; None: not known."""
+        if self._flow is None:
+            return None
+        height, width, _ = self._flow.shape
+        return cv2.resize(self._flow * np.array((size_wh[0] / width, size_wh[1] / height), np.float32), size_wh)
 
     def update(self, image_rgb: NDArray[np.uint8], maps: PairMaps | None, alpha: float, floor: float) -> MaskArray:
         """(h, w) pixels of the newest image that move.
@@ -103,12 +124,13 @@ class MovingMask:
         self._carry_on(image_rgb, stride)
         unmoved: MaskArray | None = None
         if maps is not None:
-            told, unmoved = self._told(thinned(maps, stride), alpha, floor)
+            told, unmoved = self._told(maps, stride, alpha, floor)
         else:
             told = np.zeros(-(-np.array(size_wh[::-1]) // stride), np.float32)
         if self._belief is not None:
-            told += np.float32(MEMORY * self._parts.memory if maps is not None else UNTOLD_MEMORY) * self._belief
-        self._belief = np.clip(told, -BELIEF, BELIEF)
+            memory = MEMORY * self._parts.memory if maps is not None else UNTOLD_MEMORY
+            told = cv2.scaleAdd(self._belief, memory, told)
+        self._belief = np.clip(told, np.float32(-BELIEF), np.float32(BELIEF), out=told)
         found = regions(self._belief, self._parts)
         if unmoved is not None and self._parts.own_motion:
             found &= ~unmoved
@@ -116,46 +138,56 @@ class MovingMask:
 
     def _carry_on(self, image_rgb: NDArray[np.uint8], stride: int) -> None:
         """What is known of the image before -> the same at the newest pixels, and the flow between them."""
-        height, width = image_rgb.shape[:2]
-        factor = FLOW_PX / max(height, width)
-        grey = cv2.cvtColor(cv2.resize(image_rgb, None, fx=factor, fy=factor), cv2.COLOR_RGB2GRAY)
-        self.flow_to_before = None
-        if self._grey is not None:
-            flow = dense_flow(self._flow, grey, self._grey) * np.float32(1.0 / factor)
-            self.flow_to_before = cv2.resize(flow, (width, height))
-            if self._belief is not None:
-                shape_wh = self._belief.shape[::-1]
-                back = cv2.resize(flow, shape_wh) * np.float32(1.0 / stride)
-                self._belief = carried_along(self._belief, back)
+        width, height = self._size_wh = image_rgb.shape[1::-1]
+        few_wh = -(-width // stride), -(-height // stride)
+        few = cv2.cvtColor(image_rgb if stride == 1 else cv2.resize(image_rgb, few_wh), cv2.COLOR_RGB2GRAY)
+        small, grey = flow_image(few), few.astype(np.float32)
+        self._flow = None
+        if self._small is not None and self._grey is not None:
+            self._flow = dense_flow(self._method, small, self._small)
+            flow = self.flow_in(few_wh)
+            if self._belief is not None and flow is not None:
+                places = places_before(flow)
+                self._belief = cv2.blur(valued_at(places, self._belief), (3, 3))
                 if self._steps is not None:
-                    self._steps = np.stack(cv2.split(carried_along(cv2.merge(list(self._steps)), back, spread_px=1)))
+                    self._steps = planes_of(valued_at(places, pixels_of(self._steps)))
                 if self._parts.likeness:
-                    alike = likeness(cv2.resize(grey, shape_wh), cv2.resize(self._grey, shape_wh), back)
+                    alike = likeness(grey, valued_at(places, self._grey))
                     self._belief *= alike
-                    self._steps = None if self._steps is None else self._steps * alike
-        self._grey = grey
+                    if self._steps is not None:
+                        self._steps *= alike
+        self._grey, self._small = grey, small
 
-    def _told(self, maps: PairMaps, alpha: float, floor: float) -> tuple[FloatArray, MaskArray]:
+    def _told(self, maps: PairMaps, stride: int, alpha: float, floor: float) -> tuple[FloatArray, MaskArray]:
         """(h, w) evidence for motion by these maps and those before, and (h, w) which pixels certainly rest."""
         parts = self._parts
-        points = planes(maps.points_2)
-        steps = steps_of_pixels(points, planes(maps.points_match), parts)
-        unmoved = squares(steps) <= (UNMOVED_FLOOR * floor) ** 2
+        motion = motion_of_pixels(planes(maps.points_2, stride), planes(maps.points_match, stride), parts)
+        unmoved = squares(motion) <= np.float32((UNMOVED_FLOOR * floor) ** 2)
         level = max(SMOOTHED_FLOOR * floor, 1e-9)
-        rest = None if self._belief is None else self._belief < GOES_ON
-        motion = smoothed_steps(steps, points, parts)
+        if parts.medians:
+            motion = without_strays_each(motion, STEP_BLUR_PX)
+        few_motion = few_of(motion)
+        rest = np.arange(few_motion.shape[1])
+        if self._belief is not None:
+            rest = np.flatnonzero(few_of(self._belief) < GOES_ON)
         if parts.rays:
-            motion[1:] *= np.float32(self._errors.learn_shape(motion, rest))
-        least = doubt(maps) if parts.confidence else np.ones(motion.shape[1:], np.float32)
+            shape = np.float32(self._errors.learn_shape(few_motion[:, rest]))
+            motion[1:] *= shape
+            few_motion[1:] *= shape
+        least = doubt(maps, stride) if parts.confidence else np.ones(motion.shape[1:], np.float32)
         if parts.confidence and parts.calibration and parts.floor:
-            least = least ** np.float32(self._errors.learn_power(least, motion * np.float32(1.0 / level), rest))
-        in_floors = motion / floors(motion, least, alpha, level, parts)
+            few_in_floors = few_motion[:, rest] * np.float32(1.0 / level)
+            cv2.pow(least, self._errors.learn_power(few_of(least)[rest], few_in_floors), least)
+        motion /= floors(few_motion, least, alpha, level, parts)
         if parts.average:
-            self._steps = averaged(self._steps, in_floors)
-            told = np.sqrt(squares(self._steps[:3]) / self._steps[3])
+            self._steps = averaged(self._steps, motion)
+            told = squares(self._steps[:3])
+            told /= self._steps[3]
         else:
-            told = np.sqrt(squares(in_floors))
-        return np.clip(told - np.float32(1.0), REST, MOTION), unmoved
+            told = squares(motion)
+        np.sqrt(told, out=told)
+        told -= np.float32(1.0)
+        return np.clip(told, np.float32(REST), np.float32(MOTION), out=told), unmoved
 
 
 class Errors:
@@ -166,130 +198,141 @@ class Errors:
         self._log_shape, self._images = float(np.log(ALONG_BEFORE)), 1.0
         self._product = self._square = 0.0
 
-    def learn_shape(self, motion: FloatArray, rest: MaskArray | None) -> float:
+    def learn_shape(self, motion: FloatArray) -> float:
         """How many times larger errors are along rays than across them, after one more image.
 
         Args:
-            motion: (3, h, w) of pixels, along the ray and twice across it; of those at rest it is error.
-            rest: (h, w) which those are; None: all.
+            motion: (3, n) of pixels at rest, so that it is error: along the ray and twice across it.
         """
-        along, right, down = few_of(motion, rest)
+        along, right, down = motion
         if len(along):
-            low_along = float(np.quantile(np.abs(along), LOW)) / LOW_ALONG
-            low_across = float(np.sqrt(np.quantile(right * right + down * down, LOW))) / LOW_ACROSS
-            log_shape = float(np.log(np.clip(low_along / max(low_across, 1e-9), *ALONG_RAYS)))
+            low_along = quantile_of(np.abs(along), LOW) / LOW_ALONG
+            low_across = math.sqrt(quantile_of(right * right + down * down, LOW)) / LOW_ACROSS
+            log_shape = math.log(min(max(low_along / max(low_across, 1e-9), ALONG_RAYS[0]), ALONG_RAYS[1]))
             images = LEARNED * self._images
             self._log_shape = (images * self._log_shape + log_shape) / (images + 1.0)
             self._images = images + 1.0
-        return float(np.exp(self._log_shape))
+        return math.exp(self._log_shape)
 
-    def learn_power(self, doubted: FloatArray, motion: FloatArray, rest: MaskArray | None) -> float:
+    def learn_power(self, doubts: FloatArray, motion: FloatArray) -> float:
         """By which power of what confidence says errors grow, after one more image: the slope of the logs of the two.
 
         Args:
-            doubted: (h, w) what :func:`doubt` says.
-            motion: (3, h, w) of pixels, in floors; of those at rest it is error.
-            rest: (h, w) which those are; None: all.
+            doubts: (n,) what :func:`doubt` says of pixels at rest.
+            motion: (3, n) of the same, in floors, so that it is error.
         """
-        doubts = few_of(doubted[None], rest)[0]
         if len(doubts):
-            log_doubt, log_error = np.log(doubts), np.log(np.sqrt(squares(few_of(motion, rest))) + np.float32(FAINT))
+            log_doubt, log_error = np.log(doubts), np.log(lengths(motion) + np.float32(FAINT))
             apart = log_doubt - log_doubt.mean()
-            self._product = LEARNED * self._product + float((apart * log_error).mean())
-            self._square = LEARNED * self._square + float((apart * apart).mean())
-        return float(np.clip((self._product + POWER_BEFORE) / (self._square + POWER_BEFORE), *POWER))
+            self._product = LEARNED * self._product + float(apart @ log_error) / len(doubts)
+            self._square = LEARNED * self._square + float(apart @ apart) / len(doubts)
+        return min(max((self._product + POWER_BEFORE) / (self._square + POWER_BEFORE), POWER[0]), POWER[1])
 
 
-def few_of(planes_of: FloatArray, rest: MaskArray | None = None) -> FloatArray:
-    """(c, n) evenly spread pixels of (c, h, w), some LEARN_PX along the long side, as far as at ``rest`` (h, w)."""
-    stride = max(1, round(max(planes_of.shape) / LEARN_PX))
-    few = slice(stride // 2, None, stride)
-    values = planes_of[:, few, few]
-    return values.reshape(len(values), -1) if rest is None else values[:, rest[few, few]]
+def few_of(values: FloatArray) -> FloatArray:
+    """(..., n) evenly spread pixels of (..., h, w), some LEARN_PX along the long side."""
+    stride = max(1, round(max(values.shape[-2:]) / LEARN_PX))
+    few = values[..., stride // 2 :: stride, stride // 2 :: stride]
+    return few.reshape(*few.shape[:-2], -1)
 
 
-def carried_along(values: NDArray[Any], flow: FloatArray, spread_px: int = 3) -> NDArray[Any]:
-    """Values (h, w) or (h, w, c) of the image before at the newest pixels, from which ``flow`` (h, w, 2) goes back.
+def quantile_of(values: NDArray[np.floating], share: float) -> float:
+    """The quantile of all values, between the two nearest; NumPy's own takes several times as long."""
+    flat = values.ravel()
+    place = share * (flat.size - 1)
+    low = int(place)
+    ordered = np.partition(flat, low)
+    below = float(ordered[low])
+    return below if low == place else below + (place - low) * (float(ordered[low + 1 :].min()) - below)
 
-    ``spread_px``: mean of so many neighbours.
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> FloatArray:
+    """(h, w, 2) px of x and y."""
+    grid = np.empty((height, width, 2), np.float32)
+    grid[..., 0], grid[..., 1] = np.arange(width), np.arange(height)[:, None]
+    grid.setflags(write=False)
+    return grid
+
+
+def flow_image(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image (h, w), its long side FLOW_PX; each pixel is the mean of those whose place it takes."""
+    factor = FLOW_PX / max(grey.shape)
+    size_wh = [max(1, round(factor * side)) for side in grey.shape[::-1]]
+    return cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def places_before(flow: FloatArray) -> FloatArray:
+    """(h, w, 2) where ``flow`` (h, w, 2) leads from each pixel, px."""
+    return np.asarray(_grid(*flow.shape[:2]) + flow)
+
+
+def valued_at(places: FloatArray, values: NDArray[Any]) -> NDArray[Any]:
+    """(h, w) or (h, w, c) values between pixels, at places (h, w, 2)."""
+    return cv2.remap(values, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def carried_along(values: NDArray[Any], flow: FloatArray) -> NDArray[Any]:
+    """Values (h, w) of the image before at the newest pixels, from which ``flow`` (h, w, 2) goes back.
+
+    A mean of neighbours.
     """
-    height, width = flow.shape[:2]
-    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    moved = cv2.remap(values, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.blur(moved, (spread_px, spread_px)) if spread_px > 1 else moved
+    return cv2.blur(valued_at(places_before(flow), values), (3, 3))
 
 
-def likeness(grey: NDArray[np.uint8], before: NDArray[np.uint8], flow: FloatArray) -> FloatArray:
-    """(h, w) 1 where the newest image is as the one before that ``flow`` (h, w, 2) leads to, 0 where it is another."""
-    there = carried_along(before, flow, spread_px=1)
-    apart = cv2.blur(cv2.absdiff(grey, there).astype(np.float32), (3, 3))
+def likeness(grey: FloatArray, before: FloatArray) -> FloatArray:
+    """(h, w) 1 where the newest image is as the one before, carried along, 0 where it is another; grey levels."""
+    apart = cv2.blur(cv2.absdiff(grey, before), (3, 3))
     grey_levels, times = UNLIKE
-    shares = apart * np.float32(1.0 / (grey_levels + times * float(np.median(apart[::2, ::2]))))
-    shares *= shares
-    return np.float32(1.0) / (1.0 + shares * shares)
-
-
-def thinned(maps: PairMaps, stride: int) -> PairMaps:
-    """Every ``stride``-th pixel of the maps, from the first on."""
-    if stride == 1:
-        return maps
-    few = np.s_[::stride, ::stride]
-    return PairMaps(maps.points_2[few], maps.conf_2[few], maps.points_match[few], maps.conf_match[few])
+    apart *= np.float32(1.0 / (grey_levels + times * quantile_of(apart[::4, ::4], 0.5)))
+    apart *= apart
+    apart *= apart
+    apart += np.float32(1.0)
+    return np.divide(np.float32(1.0), apart, out=apart)
 
 
 def enlarged(
     found: MaskArray, belief: FloatArray, size_wh: tuple[int, int], stride: int, parts: MaskParts = ALL_PARTS
 ) -> MaskArray:
-    """What was found on every ``stride``-th pixel, for all of an image (h, w): as far as the belief between reaches."""
-    goes_on = np.float32(GOES_ON if parts.hysteresis else BEGINS)
-    few_from_all = np.array([[1.0 / stride, 0.0, 0.0], [0.0, 1.0 / stride, 0.0]])
-    between = cv2.warpAffine(
-        np.where(found, belief, np.minimum(belief, np.float32(REST))),
-        few_from_all,
-        size_wh,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return between > goes_on
+    """What was found on every ``stride``-th pixel, for all of an image (h, w): as far as the belief between reaches.
 
-
-def smoothed_steps(steps: FloatArray, points: FloatArray, parts: MaskParts) -> FloatArray:
-    """(3, h, w) steps along the ray and across it, without errors of single pixels.
-
-    ``steps``: (3, h, w) what :func:`steps_of_pixels` says of ``points`` (3, h, w).
+    Between four of those pixels it is interpolated, beyond the last ones it is theirs.
     """
-    on_rays = along_and_across(steps, points) if parts.rays else steps
-    return np.stack([without_strays(plane, STEP_BLUR_PX) for plane in on_rays]) if parts.medians else on_rays
+    goes_on = np.float32(GOES_ON if parts.hysteresis else BEGINS)
+    moving = np.zeros(size_wh[::-1], bool)
+    left, top, width, height = cv2.boundingRect(found.view(np.uint8))
+    if not width:
+        return moving
+    left, top, right, bottom = max(left - 1, 0), max(top - 1, 0), left + width + 1, top + height + 1
+    few = np.s_[top:bottom, left:right]  # what is beyond moves nowhere
+    known = cv2.copyTo(belief[few], found[few].view(np.uint8), cv2.min(belief[few], REST))
+    height, width = known.shape
+    known = cv2.copyMakeBorder(known, 0, 1, 0, 1, cv2.BORDER_REPLICATE)
+    whole = np.empty((height, stride, width, stride), np.uint8)
+    for row in range(stride):
+        here = cv2.addWeighted(known[:-1], 1.0 - row / stride, known[1:], row / stride, 0.0)
+        columns = [here[:, :-1] > goes_on]
+        for column in range(1, stride):
+            between = cv2.addWeighted(here[:, :-1], 1.0 - column / stride, here[:, 1:], column / stride, 0.0)
+            columns.append(between > goes_on)
+        whole[:, row] = cv2.merge([moves.view(np.uint8) for moves in columns]).reshape(height, width, stride)
+    part = moving[stride * top : stride * bottom, stride * left : stride * right]
+    part[...] = whole.view(bool).reshape(height * stride, width * stride)[: part.shape[0], : part.shape[1]]
+    return moving
 
 
-def floors(motion: FloatArray, doubted: FloatArray, alpha: float, level: float, parts: MaskParts) -> FloatArray:
+def floors(few_motion: FloatArray, doubted: FloatArray, alpha: float, level: float, parts: MaskParts) -> FloatArray:
     """(h, w) how far pixels at rest may seem to move, shares of their distance; ``level``: usually.
 
     It is ``level`` where nothing is ``doubted`` (h, w), and may fall below it no farther than ``alpha`` quartiles of
-    the image's ``motion`` (3, h, w).
+    the image's motion, told by that of some pixels (3, n).
     """
-    quartile = alpha * float(np.quantile(np.sqrt(squares(few_of(motion))), 0.25)) if parts.quartile else 0.0
+    quartile = alpha * quantile_of(lengths(few_motion), 0.25) if parts.quartile else 0.0
     if not parts.floor:
         return np.full(doubted.shape, max(quartile, 1e-9), np.float32)
-    return np.float32(level) * np.maximum(doubted, np.float32(min(quartile / level, 1.0)))
-
-
-def along_and_across(steps: FloatArray, points: FloatArray) -> FloatArray:
-    """(3, h, w) steps along the pixel's ray, and across it to the right and downwards.
-
-    Axes of each pixel's own turn with the camera, so that steps of different frames compare. ``steps`` and ``points``
-    (3, h, w) along the camera's axes.
-    """
-    (x, y, z), (step_x, step_y, step_z) = points, steps
-    flat_square = x * x + z * z
-    flat = np.float32(1.0) / np.sqrt(np.maximum(flat_square, np.float32(1e-12)))
-    whole = np.float32(1.0) / np.sqrt(np.maximum(flat_square + y * y, np.float32(1e-12)))
-    level = (step_x * x + step_z * z) * flat  # of the step, along the ray's shadow on the level plane
-    rise, run = y * whole, flat_square * flat * whole  # of the ray
-    along = level * run + step_y * rise
-    right = (step_x * z - step_z * x) * flat
-    down = step_y * run - level * rise
-    return np.stack((along, right, down))
+    raised = cv2.max(doubted, min(quartile / level, 1.0))
+    raised *= np.float32(level)
+    return raised
 
 
 def averaged(before: FloatArray | None, steps: FloatArray) -> FloatArray:
@@ -298,38 +341,111 @@ def averaged(before: FloatArray | None, steps: FloatArray) -> FloatArray:
     What does not agree with the newest ``steps`` (3, h, w) by its own errors and theirs is forgotten.
     """
     length = np.sqrt(squares(steps))
-    newest = np.ones((4, *length.shape), np.float32)
-    shortened = np.multiply(steps, np.float32(FARTHEST) / np.maximum(length, np.float32(FARTHEST)), out=newest[:3])
+    newest = np.empty((4, *length.shape), np.float32)
+    np.multiply(steps, np.divide(np.float32(FARTHEST), cv2.max(length, FARTHEST), out=length), out=newest[:3])
+    newest[3] = 1.0
     if before is None:
         return newest
-    share = np.float32(1.0 / AVERAGED) / np.maximum(before[3], np.float32(1e-6))
-    apart = shortened - before[:3] * (np.float32(AVERAGED) * share)
-    against = squares(apart) / (np.float32(AGREE**2) * (1.0 + share))
-    newest += before * (np.float32(AVERAGED) / (1.0 + against * against))
+    share = np.divide(np.float32(1.0 / AVERAGED), cv2.max(before[3], 1e-6))
+    apart = newest[:3].copy()
+    add_product(before[:3], np.float32(-AVERAGED) * share, apart)
+    against = squares(apart)
+    share += np.float32(1.0)
+    against /= share
+    against *= against
+    against += np.float32(AGREE**4)
+    add_product(before, np.divide(np.float32(AVERAGED * AGREE**4), against, out=against), newest)
     return newest
 
 
-def planes(points: torch.Tensor) -> FloatArray:
-    """(h, w, 3) points -> a copy (3, h, w), on which arithmetic is several times as fast."""
-    return np.array(np.moveaxis(points.numpy(), -1, 0), np.float32, order="C")
+def add_product(planes: FloatArray, factor: FloatArray, into: FloatArray) -> None:
+    """Add each plane (c, h, w) times a factor (h, w)."""
+    for plane, total in zip(planes, into, strict=True):
+        cv2.accumulateProduct(plane, factor, total)
+
+
+def planes(points: torch.Tensor, stride: int = 1) -> FloatArray:
+    """A copy (3, h, w) of every ``stride``-th of points (.., .., 3), on which arithmetic is several times as fast."""
+    return np.array(np.moveaxis(points.numpy()[::stride, ::stride], -1, 0), np.float32, order="C")
+
+
+def pixels_of(planes: FloatArray) -> FloatArray:
+    """(c, h, w) -> (h, w, c)."""
+    count, height, width = planes.shape
+    return cv2.transpose(planes.reshape(count, -1)).reshape(height, width, count)
+
+
+def planes_of(pixels: FloatArray) -> FloatArray:
+    """(h, w, c) -> (c, h, w)."""
+    height, width, count = pixels.shape
+    return cv2.transpose(pixels.reshape(-1, count)).reshape(count, height, width)
 
 
 def squares(vectors: FloatArray) -> FloatArray:
-    """(...) squared lengths of vectors (3, ...)."""
+    """(h, w) squared lengths of vectors (3, h, w)."""
     x, y, z = vectors
-    squared: FloatArray = x * x + y * y + z * z
+    squared: FloatArray = x * x
+    cv2.accumulateSquare(y, squared)
+    cv2.accumulateSquare(z, squared)
     return squared
 
 
-def steps_of_pixels(points: FloatArray, match: FloatArray, parts: MaskParts) -> FloatArray:
-    """(3, h, w) how view 2's points moved, shares of their distance; 0, like the ``points``, where not told."""
+def lengths(vectors: FloatArray) -> FloatArray:
+    """(n,) of a few vectors (3, n)."""
+    return np.sqrt(np.einsum("in,in->n", vectors, vectors))
+
+
+def motion_of_pixels(points: FloatArray, match: FloatArray, parts: MaskParts) -> FloatArray:
+    """(3, h, w) how view 2's points moved, shares of their distance: along their rays, to the right, and downwards.
+
+    0 where not told.
+
+    Args:
+        points: (3, h, w) along the camera's axes.
+        match: (3, h, w) the same points at the other time.
+        parts: without ``rays``, along the camera's axes.
+    """
     with np.errstate(all="ignore"):
-        distance = np.sqrt(squares(points))
-        moved = (match - points) / (distance if parts.distance else np.nanmedian(distance))
-        told = np.isfinite(moved[0] + moved[1] + moved[2] + distance)  # of the sum: faster than of each
-    if not told.all():
-        moved[:, ~told] = points[:, ~told] = 0.0
-    return np.clip(moved, -1e3, 1e3).astype(np.float32, copy=False)
+        distance: FloatArray = np.sqrt(squares(points))
+        moved: FloatArray = match - points
+        moved = along_and_across(moved, points, distance) if parts.rays else moved / distance
+        if not parts.distance:
+            moved *= distance / np.float32(np.nanmedian(distance))
+        flat = moved.ravel()
+        if np.dot(flat, flat) < FARTHEST_STEP**2:  # no number is missing or too large; asked of all at once
+            return moved
+        told = np.isfinite(moved).all(axis=0) & np.isfinite(distance)
+    np.clip(moved, -FARTHEST_STEP, FARTHEST_STEP, out=moved)
+    moved[:, ~told] = 0.0
+    return moved
+
+
+def along_and_across(steps: FloatArray, points: FloatArray, distance: FloatArray) -> FloatArray:
+    """(3, h, w) steps, as shares of the distance, along the pixel's ray, and across it to the right and downwards.
+
+    Axes of each pixel's own turn with the camera, so that steps of different frames compare.
+
+    Args:
+        steps: (3, h, w) along the camera's axes.
+        points: (3, h, w), the same.
+        distance: (h, w) of the points.
+    """
+    (x, y, z), (step_x, step_y, step_z) = points, steps
+    turned = np.empty_like(steps)
+    along, right, down = turned
+    flat_square, level = x * x, step_x * x  # level: of the step, along the ray's shadow on the level plane, times that
+    cv2.accumulateSquare(z, flat_square)
+    cv2.accumulateProduct(step_z, z, level)
+    np.add(np.multiply(step_y, y, out=along), level, out=along)
+    np.subtract(np.multiply(step_x, z, out=right), step_z * x, out=right)
+    np.subtract(np.multiply(step_y, flat_square, out=down), np.multiply(level, y, out=level), out=down)
+    both = np.sqrt(cv2.max(flat_square, 1e-12, flat_square), out=flat_square)
+    both *= distance
+    right /= both
+    both *= distance
+    down /= both
+    along /= np.multiply(distance, distance, out=level)
+    return turned
 
 
 def without_strays(values: NDArray[np.floating], blur_px: int = BLUR_PX) -> FloatArray:
@@ -337,19 +453,41 @@ def without_strays(values: NDArray[np.floating], blur_px: int = BLUR_PX) -> Floa
     return cv2.medianBlur(np.ascontiguousarray(values, np.float32), blur_px)
 
 
-def doubt(maps: PairMaps) -> FloatArray:
-    """(h, w) factor about 1: the image's typical confidence over that around each pixel."""
-    least = np.minimum(maps.conf_2.numpy(), maps.conf_match.numpy()) - 1.0
-    around = cv2.blur(np.where(np.isfinite(least), least, 0.0).astype(np.float32), (CONFIDENCE_PX, CONFIDENCE_PX))
-    return np.clip(np.median(around[::2, ::2]) / np.maximum(around, np.float32(1e-6)), *DOUBT)
+def without_strays_each(planes: FloatArray, blur_px: int) -> FloatArray:
+    """(c, h, w) as :func:`without_strays` of each."""
+    medians = np.empty_like(planes)
+    for plane, median in zip(planes, medians, strict=True):
+        cv2.medianBlur(plane, blur_px, median)
+    return medians
+
+
+def doubt(maps: PairMaps, stride: int = 1) -> FloatArray:
+    """(h, w) of every ``stride``-th pixel, a factor about 1: the usual confidence over that around the pixel."""
+    few = np.s_[::stride, ::stride]
+    least = np.minimum(maps.conf_2.numpy()[few], maps.conf_match.numpy()[few], dtype=np.float32)
+    least -= np.float32(1.0)
+    if not np.isfinite(np.dot(least.ravel(), least.ravel())):
+        least[~np.isfinite(least)] = 0.0
+    around = cv2.blur(least, (CONFIDENCE_PX, CONFIDENCE_PX), least)
+    typical = np.float32(quantile_of(around[::2, ::2], 0.5))
+    np.divide(typical, cv2.max(around, 1e-6, around), out=around)
+    return np.clip(around, np.float32(DOUBT[0]), np.float32(DOUBT[1]), out=around)
 
 
 def regions(belief: FloatArray, parts: MaskParts = ALL_PARTS) -> MaskArray:
     """(h, w) connected pixels above GOES_ON that hold one above BEGINS and are large enough."""
-    goes_on = belief > (GOES_ON if parts.hysteresis else BEGINS)
-    count, labels, facts, _ = cv2.connectedComponentsWithStats(goes_on.astype(np.uint8), connectivity=4)
-    begun = np.zeros(count, bool)
-    begun[labels[belief > BEGINS]] = True
-    begun[0] = False
-    least = LEAST_SHARE * belief.size if parts.least_area else 0.0
-    return (begun & (facts[:, cv2.CC_STAT_AREA] >= least))[labels]
+    goes_on = belief > np.float32(GOES_ON if parts.hysteresis else BEGINS)
+    left, top, width, height = cv2.boundingRect(goes_on.view(np.uint8))
+    part = goes_on[top : top + height, left : left + width]
+    inside = np.flatnonzero(part)
+    if not len(inside):
+        return goes_on
+    count, labels = cv2.connectedComponentsWithAlgorithm(part.view(np.uint8), 4, cv2.CV_32S, cv2.CCL_WU)
+    numbers = labels.ravel()[inside]
+    begins = belief[top : top + height, left : left + width].ravel()[inside] > np.float32(BEGINS)
+    keep = np.bincount(numbers, minlength=count) >= (LEAST_SHARE * belief.size if parts.least_area else 0.0)
+    keep &= np.bincount(numbers[begins], minlength=count) > 0
+    kept = np.zeros(part.shape, bool)
+    kept.ravel()[inside] = keep[numbers]
+    part[...] = kept
+    return goes_on

@@ -5,6 +5,7 @@ belonged to; a region without such tracks, to the one that was expected there. T
 pixels by nearness; pieces of one object that go different ways part, and the smaller gets a new name.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -12,12 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.rigid import transform
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, ObjectSet, PoseArray, TrackSet, no_objects
 
 LEAST_SHARE = 0.001  # of the image; smaller regions are none
 DEPTH_STEP = 0.2  # of the depth: neighbours farther apart belong to different things
+FARTHEST_M = 1e30  # what is farther is nowhere
+BAND_PX = 4  # so far from an inside pixels are told the nearest one step by step, which is faster for a few steps
 LABEL_PX = 256  # about the long side of the image that regions are found on
 MOST_POINTS = 2048  # of all objects together
 BOX_QUANTILES = (0.01, 0.99)  # of an object's points, along each axis, that its box reaches to
@@ -76,11 +78,51 @@ class _Thing:
         """A measurement (3,) of the velocity with its standard deviation, weighed against what was known."""
         known, told = self.velocity_std**2, ALIKE * max(std, least_std) ** 2
         self.velocity = self.velocity + known / (known + told) * (measured - self.velocity)
-        self.velocity_std = max(float(np.sqrt(known * told / (known + told))), least_std)
+        self.velocity_std = max(math.sqrt(known * told / (known + told)), least_std)
 
     def expected(self, stamp_ns: int) -> PoseArray:
         """(3,) where its middle should be at a time."""
         return self.centre + self.velocity * ((stamp_ns - self.stamp_ns) * 1e-9)
+
+
+class _Looks:
+    """Where tracks were in the last frames."""
+
+    def __init__(self) -> None:
+        """Nowhere."""
+        self.stamps: list[int] = []  # of the frames, the oldest first
+        self._ids = np.zeros(0, np.int64)  # (n,) of all tracks seen in them, rising
+        self._places = np.zeros((0, 3, 0))  # (frames, 3, n) world; NaN: not seen
+
+    def rescale(self, factor: float, centre_world: PoseArray) -> None:
+        """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
+        self._places = centre_world[:, None] + factor * (self._places - centre_world[:, None])
+
+    def ways(self, track_ids: NDArray[np.int64], positions: PoseArray) -> PoseArray:
+        """(frames, 3, k) from where tracks are now, (k, 3), back to where they were; NaN: not seen there."""
+        if not len(self._ids):
+            return np.full((len(self.stamps), 3, len(track_ids)), np.nan)
+        columns = _places_in(track_ids, self._ids)
+        back = self._places[:, :, columns]
+        back[:, :, columns < 0] = np.nan
+        back -= positions.T
+        return back
+
+    def remember(self, stamp_ns: int, track_ids: NDArray[np.int64], positions: PoseArray) -> None:
+        """Where tracks are in the newest frame, positions (k, 3); the oldest of many frames is forgotten."""
+        columns = _places_in(track_ids, self._ids)
+        new = columns < 0
+        frames, known, more = min(len(self.stamps), HISTORY - 1), len(self._ids), int(np.count_nonzero(new))
+        columns[new] = known + np.arange(more)
+        places = np.full((frames + 1, 3, known + more), np.nan)
+        places[:frames, :, :known] = self._places[len(self.stamps) - frames :]
+        places[frames][:, columns] = positions.T
+        ids = np.concatenate((self._ids, track_ids[new]))
+        kept = np.flatnonzero(~np.isnan(places[:, 0]).all(axis=0))
+        if more:
+            kept = kept[np.argsort(ids[kept])]
+        self.stamps = [*self.stamps[len(self.stamps) - frames :], stamp_ns]
+        self._ids, self._places = ids[kept], places[:, :, kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +133,8 @@ class _Regions:
     stride: int  # n
     points: PoseArray  # (m, 3) world
     rows: NDArray[np.int64]  # (m,) of the points
+    low: PoseArray  # (n, 3) of a box around each
+    high: PoseArray  # (n, 3)
     centres: PoseArray  # (n, 3)
     sizes: PoseArray  # (n, 3)
 
@@ -110,8 +154,9 @@ class Objects:
     def reset(self) -> None:
         """Forget all objects; names go on."""
         self._things: dict[int, _Thing] = {}
-        self._owned_tracks = np.zeros((0, 2), np.int64)  # a track's id, rising, and the number of its thing
-        self._looks: deque[tuple[int, NDArray[np.int64], PoseArray]] = deque(maxlen=HISTORY)
+        self._owned_ids = np.zeros(0, np.int64)  # of tracks, rising,
+        self._owned_by = np.zeros(0, np.int64)  # and the number of the thing of each
+        self._looks = _Looks()
 
     def miss(self) -> ObjectSet:
         """A frame without a pose: nothing is seen, and nothing is said."""
@@ -128,22 +173,20 @@ class Objects:
             thing.centre, thing.size, thing.extent = moved(thing.centre), factor * thing.size, factor * thing.extent
             thing.velocity, thing.velocity_std = factor * thing.velocity, factor * thing.velocity_std
             thing.centres = deque(((stamp, moved(point)) for stamp, point in thing.centres), maxlen=HISTORY)
-        self._looks = deque(((stamp, ids, moved(points)) for stamp, ids, points in self._looks), maxlen=HISTORY)
+        self._looks.rescale(factor, centre_world)
 
     def update(self, observation: ObjectObservation) -> ObjectSet:
         """Find every object in the newest frame."""
         regions = find_regions(observation)
         track_ids, positions, track_rows = _tracks_on(regions.label_image, regions.stride, observation.tracks)
-        ways = self._ways(track_ids, positions)
+        ways = self._looks.ways(track_ids, positions)
         owners = self._owners(regions, track_ids, track_rows, ways, observation.stamp_ns)
         point_owners, track_owners = self._shared(regions, owners, track_rows, positions, observation.stamp_ns)
-        self._own(track_ids, track_owners)
-        seen = self._see(observation, regions.points, point_owners, track_owners, ways)
+        numbers, low, high = _boxes_of_owners(regions, owners, point_owners)
+        seen = self._see(observation, numbers, low, high, track_owners, ways)
         self._age(seen)
-        alive = np.isin(self._owned_tracks[:, 0], observation.tracks.ids)
-        alive &= np.isin(self._owned_tracks[:, 1], list(self._things))
-        self._owned_tracks = self._owned_tracks[alive]
-        self._looks.append((observation.stamp_ns, track_ids, positions))
+        self._own(track_ids, track_owners, observation.tracks.ids)
+        self._looks.remember(observation.stamp_ns, track_ids, positions)
         return self._snapshot(observation.stamp_ns, regions.points, point_owners)
 
     def _owners(
@@ -163,10 +206,10 @@ class Objects:
             claims[row, column] = self._distance(thing, regions.centres[row], regions.sizes[row], stamp_ns) < 1.0
         parted = self._parted(claims, votes, track_rows, ways, stamp_ns)
         claims &= ~parted
-        owners = [[numbers[column] for column in np.flatnonzero(row)] for row in claims]
+        owners = [[number for number, claim in zip(numbers, row, strict=True) if claim] for row in claims.tolist()]
         claimed = {number for row in owners for number in row}
-        bulk = -regions.sizes.prod(axis=-1)
-        for row in sorted(np.flatnonzero(~claims.any(axis=1)).tolist(), key=bulk.__getitem__):
+        bulk = (-regions.sizes.prod(axis=-1)).tolist()
+        for row in sorted((row for row, several in enumerate(owners) if not several), key=bulk.__getitem__):
             left = {numbers[column] for column in np.flatnonzero(parted[row])}
             found = self._expected_at(regions.centres[row], regions.sizes[row], claimed, left, stamp_ns)
             if found is None:
@@ -179,17 +222,27 @@ class Objects:
         self, count: int, numbers: list[int], track_ids: NDArray[np.int64], track_rows: NDArray[np.int64]
     ) -> PoseArray:
         """(regions, things) how many of a region's tracks were on each thing."""
-        votes = np.zeros((count, len(numbers)))
-        _, now, then = np.intersect1d(track_ids, self._owned_tracks[:, 0], assume_unique=True, return_indices=True)
-        columns = _places_of(self._owned_tracks[then, 1], np.array(numbers, np.int64))
-        np.add.at(votes, (track_rows[now][columns >= 0], columns[columns >= 0]), 1.0)
-        return votes
+        if not numbers or not len(self._owned_ids):
+            return np.zeros((count, len(numbers)))
+        then = _places_in(track_ids, self._owned_ids)
+        columns = _places_in(self._owned_by[then], np.array(numbers, np.int64))
+        told = (then >= 0) & (columns >= 0)
+        cells = track_rows[told] * len(numbers) + columns[told]
+        return np.bincount(cells, minlength=count * len(numbers)).reshape(count, len(numbers)).astype(float)
 
-    def _own(self, track_ids: NDArray[np.int64], track_owners: NDArray[np.int64]) -> None:
-        """Remember on which things tracks are seen; those that are not seen keep theirs."""
-        others = self._owned_tracks[~np.isin(self._owned_tracks[:, 0], track_ids)]
-        owned = np.concatenate((others, np.stack((track_ids, track_owners), axis=-1)))
-        self._owned_tracks = owned[np.argsort(owned[:, 0])]
+    def _own(self, track_ids: NDArray[np.int64], track_owners: NDArray[np.int64], alive_ids: NDArray[np.int64]) -> None:
+        """Remember on which things tracks are seen; those alive that are not seen keep theirs."""
+        then = _places_in(track_ids, self._owned_ids)
+        known = then >= 0
+        self._owned_by[then[known]] = track_owners[known]
+        ids, by = self._owned_ids, self._owned_by
+        if not known.all():
+            ids, by = np.concatenate((ids, track_ids[~known])), np.concatenate((by, track_owners[~known]))
+            order = np.argsort(ids)
+            ids, by = ids[order], by[order]
+        kept = _places_in(by, np.array(list(self._things), np.int64)) >= 0
+        kept &= _places_in(ids, np.sort(alive_ids)) >= 0
+        self._owned_ids, self._owned_by = ids[kept], by[kept]
 
     def _parted(
         self,
@@ -204,7 +257,7 @@ class Objects:
         for column in np.flatnonzero(claims.sum(axis=0) > 1):
             rows = np.flatnonzero(claims[:, column])
             rows = rows[np.argsort(-votes[rows, column], kind="stable")]
-            velocities = [self._track_velocity(ways[:, track_rows == row], stamp_ns) for row in rows]
+            velocities = [self._track_velocity(ways[:, :, track_rows == row], stamp_ns) for row in rows]
             main = velocities[0]
             for row, way in zip(rows[1:], velocities[1:], strict=True):
                 if main is not None and way is not None:
@@ -235,7 +288,7 @@ class Objects:
 
     def _distance(self, thing: _Thing, centre: PoseArray, size: PoseArray, stamp_ns: int) -> float:
         """How far a region is from where a thing may be by now; 1 at the edge of its reach."""
-        diagonal = float(np.linalg.norm(np.maximum(thing.extent, size)))
+        diagonal = math.hypot(*map(max, thing.extent.tolist(), size.tolist()))
         doubt = thing.velocity_std * max(stamp_ns - thing.stamp_ns, 0) * 1e-9
         reach = min(REACH * diagonal + 2.0 * doubt, LONGEST_REACH * diagonal)
         return _to_segment(centre, thing.centre, thing.expected(stamp_ns)) / max(reach, 1e-9)
@@ -271,55 +324,58 @@ class Objects:
     def _see(
         self,
         observation: ObjectObservation,
-        points: PoseArray,
-        point_owners: NDArray[np.int64],
+        numbers: list[int],
+        low: PoseArray,
+        high: PoseArray,
         track_owners: NDArray[np.int64],
         ways: PoseArray,
     ) -> set[int]:
-        """Bring every thing that has points up to date; their numbers."""
-        numbers, rows = np.unique(point_owners, return_inverse=True)
-        low, high = boxes_of(points, rows, len(numbers))
-        away_m = np.linalg.norm(0.5 * (low + high) - observation.world_from_camera[:3, 3], axis=-1)
-        for row, number in enumerate(numbers.tolist()):
+        """Bring things up to date that were seen in boxes from ``low`` to ``high`` (n, 3), where not NaN; which are."""
+        centres, sizes = 0.5 * (low + high), high - low
+        camera = observation.world_from_camera[:3, 3].tolist()
+        seen = set()
+        for number, centre, size in zip(numbers, centres, sizes, strict=True):
+            if np.isnan(centre[0]):
+                continue
+            seen.add(number)
             thing = self._things[number]
-            mine = track_owners == number
+            mine = np.flatnonzero(track_owners == number)
             seconds = max(observation.stamp_ns - thing.stamp_ns, 0) * 1e-9
-            thing.velocity_std = float(np.hypot(thing.velocity_std, CHANGE_M_S2 * seconds))
-            thing.centre, thing.size = 0.5 * (low[row] + high[row]), high[row] - low[row]
-            thing.extent = np.maximum(thing.size, EXTENT_KEPT * thing.extent)
-            thing.stamp_ns, thing.tracks = observation.stamp_ns, int(mine.sum())
+            thing.velocity_std = math.hypot(thing.velocity_std, CHANGE_M_S2 * seconds)
+            thing.centre, thing.size = centre, size
+            thing.extent = np.maximum(size, EXTENT_KEPT * thing.extent)
+            thing.stamp_ns, thing.tracks = observation.stamp_ns, len(mine)
             if thing.hidden_frames:
                 thing.centres.clear()
-            thing.centres.append((observation.stamp_ns, thing.centre))
-            way = self._track_velocity(ways[:, mine], observation.stamp_ns)
-            way = way or _line_velocity(list(thing.centres))
+            thing.centres.append((observation.stamp_ns, centre))
+            way = self._track_velocity(ways[:, :, mine], observation.stamp_ns)
+            way = way or _line_velocity([(stamp, place.tolist()) for stamp, place in thing.centres])
             if way is not None:
                 lag = 0.5 * HISTORY * ACCELERATION_M_S2 * seconds
-                thing.learn_velocity(way[0], float(np.hypot(way[1], lag)), STD_LEAST * float(away_m[row]))
-        return set(numbers.tolist())
-
-    def _ways(self, track_ids: NDArray[np.int64], positions: PoseArray) -> PoseArray:
-        """(looks, k, 3) from where tracks are now back to where they were at each earlier look; NaN: not seen there."""
-        back = [_rows_at(_places_of(track_ids, ids), places) - positions for _, ids, places in self._looks]
-        return np.stack(back) if back else np.zeros((0, *positions.shape))
+                thing.learn_velocity(way[0], math.hypot(way[1], lag), STD_LEAST * math.dist(centre.tolist(), camera))
+        return seen
 
     def _track_velocity(self, ways: PoseArray, stamp_ns: int) -> tuple[PoseArray, float] | None:
-        """Velocity (3,) of the tracks of some ways and its standard deviation, from medians; None: not told."""
-        if ways.shape[1] < LEAST_TRACKS:
+        """Velocity (3,) of the tracks of some ways (looks, 3, k) and its standard deviation, from medians.
+
+        None: not told.
+        """
+        if ways.shape[2] < LEAST_TRACKS:
             return None
-        counts = np.count_nonzero(~np.isnan(ways[..., 0]), axis=1)
+        counts = np.count_nonzero(~np.isnan(ways[:, 0]), axis=1)
         told = np.flatnonzero(counts >= LEAST_TRACKS)
-        ordered, last, each = np.sort(ways, axis=1), counts[told] - 1, told  # what is no number comes last
-        middles = 0.5 * (ordered[each, last // 2] + ordered[each, (last + 1) // 2])
-        stamps = [before_ns for before_ns, _, _ in self._looks]
-        came = [(stamp_ns, np.zeros(3)), *((stamps[row], middle) for row, middle in zip(told, middles, strict=True))]
-        spread = 0.0
-        if len(told):  # the first is the longest way
-            back = ways[told[0]]
-            misfit = _middles(np.linalg.norm(back[~np.isnan(back[:, 0])] - middles[0], axis=-1))
-            spread = float(misfit) / max((stamp_ns - stamps[told[0]]) * 1e-9, 1e-9)
+        came, spread = [(stamp_ns, [0.0, 0.0, 0.0])], 0.0
+        if len(told):
+            ordered, last = np.sort(ways, axis=2), counts[told] - 1  # what is no number comes last
+            middles = 0.5 * (ordered[told, :, last // 2] + ordered[told, :, (last + 1) // 2])
+            stamps = [self._looks.stamps[look] for look in told.tolist()]
+            came += zip(stamps, middles.tolist(), strict=True)
+            apart = ways[told[0]] - middles[0][:, None]  # the first is the longest way
+            squares, rank = np.sort(np.einsum("ik,ik->k", apart, apart)), int(last[0])
+            misfit = 0.5 * (math.sqrt(squares[rank // 2]) + math.sqrt(squares[(rank + 1) // 2]))
+            spread = misfit / max((stamp_ns - stamps[0]) * 1e-9, 1e-9)
         way = _line_velocity(came)
-        return way and (way[0], float(np.hypot(way[1], TURN_SHARE * spread)))
+        return way and (way[0], math.hypot(way[1], TURN_SHARE * spread))
 
     def _age(self, seen: set[int]) -> None:
         """One frame more: names for what was seen often enough, none for what was not seen for long."""
@@ -336,99 +392,127 @@ class Objects:
 
     def _snapshot(self, stamp_ns: int, points: PoseArray, point_owners: NDArray[np.int64]) -> ObjectSet:
         """All things with a name, in rising order of it."""
-        named = sorted((thing.name, thing) for thing in self._things.values() if thing.name is not None)
-        things = [thing for _, thing in named]
+        things = [thing for thing in self._things.values() if thing.name is not None]
         if not things:
             return no_objects()
+        things.sort(key=lambda thing: thing.name or 0)
         rows = _places_of(point_owners, np.array([thing.number for thing in things], np.int64))
+        if (rows < 0).any():
+            points, rows = points[rows >= 0], rows[rows >= 0]
         return ObjectSet(
-            ids=np.array([name for name, _ in named], np.int64),
-            centres_world=np.stack([thing.expected(stamp_ns) for thing in things]),
-            sizes_world=np.stack([thing.size for thing in things]),
-            velocities_world=np.stack([thing.velocity for thing in things]),
+            ids=np.array([thing.name for thing in things], np.int64),
+            centres_world=np.array([thing.expected(stamp_ns) for thing in things]),
+            sizes_world=np.array([thing.size for thing in things]),
+            velocities_world=np.array([thing.velocity for thing in things]),
             velocity_std=np.array([thing.velocity_std for thing in things]),
             visible=np.array([thing.hidden_frames == 0 for thing in things]),
             age_frames=np.array([thing.age_frames for thing in things], np.int64),
             track_counts=np.array([thing.tracks for thing in things], np.int64),
-            points_world=points[rows >= 0].astype(np.float32),
-            point_rows=rows[rows >= 0],
+            points_world=points.astype(np.float32),
+            point_rows=rows,
         )
 
 
 def find_regions(observation: ObjectObservation) -> _Regions:
     """What hangs together in the moving mask, neither across steps in depth nor too small."""
     stride = max(1, round(max(observation.mask.shape) / LABEL_PX))
-    depth_m = observation.depth_m[::stride, ::stride]
-    label_image, inner = label_regions(observation.mask[::stride, ::stride], depth_m)
-    y, x = np.nonzero(inner)
-    rows = label_image[y, x].astype(np.int64) - 1
-    chosen = np.argsort(rows, kind="stable")[:: 1 + len(rows) // MOST_POINTS]  # some of each region
-    x, y, rows = x[chosen], y[chosen], rows[chosen]
-    pixels = stride * np.stack((x, y), axis=-1)
-    in_camera = unproject(pixels, depth_m[y, x], observation.intrinsics.matrix())
-    points = transform(observation.world_from_camera, in_camera)
-    low, high = boxes_of(points, rows, int(label_image.max(initial=0)))
-    return _Regions(label_image, stride, points, rows, 0.5 * (low + high), high - low)
+    few = np.s_[::stride, ::stride]
+    label_image, places = label_regions(observation.mask[few], observation.depth_m[few])
+    numbers = label_image.ravel()[places].astype(np.int16)  # each is a thousandth of the image
+    chosen = np.argsort(numbers, kind="stable")[:: 1 + len(numbers) // MOST_POINTS]  # some of each region
+    rows, places = numbers[chosen].astype(np.int64) - 1, places[chosen]
+    y, x = np.divmod(places, label_image.shape[1])
+    depth_m, camera = observation.depth_m[few][y, x].astype(np.float64), observation.intrinsics
+    in_camera = np.empty((3, len(places)))
+    in_camera[0] = (stride * x - camera.cx_px) * depth_m / camera.fx_px
+    in_camera[1] = (stride * y - camera.cy_px) * depth_m / camera.fy_px
+    in_camera[2] = depth_m
+    points = transform(observation.world_from_camera, in_camera.T)
+    low, high = boxes_of(points, rows, int(rows[-1]) + 1 if len(rows) else 0)
+    return _Regions(label_image, stride, points, rows, low, high, 0.5 * (low + high), high - low)
 
 
-def label_regions(mask: MaskArray, depth_m: FloatArray) -> tuple[NDArray[np.int32], MaskArray]:
-    """(h, w) numbers from 1 of regions of the mask whose depth has no step inside, 0 elsewhere; (h, w) their insides.
+def label_regions(mask: MaskArray, depth_m: FloatArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """(h, w) numbers from 1 of regions of the mask whose depth has no step inside, 0 elsewhere; (n,) their insides.
 
-    Masks reach over the edges of what moves, to what is behind it: an inside has no step in depth next to it.
+    Masks reach over the edges of what moves, to what is behind it: an inside has no step in depth next to it. Its
+    pixels are counted row by row.
     """
-    labels, inner = np.zeros(mask.shape, np.int32), np.zeros(mask.shape, bool)
+    labels = np.zeros(mask.shape, np.int32)
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    part = np.s_[top : top + height, left : left + width]
+    few_depth_m = np.ascontiguousarray(depth_m[part], np.float32)
     with np.errstate(invalid="ignore"):
-        moving = mask & (depth_m > 0) & np.isfinite(depth_m)
-    if np.count_nonzero(moving) < LEAST_SHARE * mask.size:
-        return labels, inner
-    top, left, bottom, right = _bounds(moving)
-    part = moving[top:bottom, left:right]
-    found, core = _numbered(part, _smooth(part, depth_m[top:bottom, left:right]))
-    area = np.bincount(found.ravel())
+        few = few_depth_m > 0
+        few &= few_depth_m < FARTHEST_M
+    few &= mask[part]
+    inside = np.flatnonzero(few)
+    if len(inside) < LEAST_SHARE * mask.size or not len(inside):
+        return labels, np.zeros(0, np.int64)
+    found, core = _numbered(few, inside, _smooth(few, few_depth_m))
+    area, core_area = np.bincount(found), np.bincount(found[core])
     large = area >= LEAST_SHARE * mask.size
-    large &= np.bincount(found[core], minlength=len(area)) > mask.size / MOST_POINTS  # some points of it are taken
-    large[0] = False
-    number = np.where(large, np.cumsum(large), 0).astype(np.int32)
-    labels[top:bottom, left:right] = number[found]
-    inner[top:bottom, left:right] = core & large[found]
-    return labels, inner
-
-
-def _bounds(mask: MaskArray) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of the smallest rectangle around a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    large[: len(core_area)] &= core_area > mask.size / MOST_POINTS  # some points of it are taken
+    large[len(core_area) :] = large[0] = False
+    numbers = np.where(large, np.cumsum(large), 0)[found]
+    y, x = np.divmod(inside, width)
+    places = (y + top) * mask.shape[1] + (x + left)
+    labels.ravel()[places] = numbers
+    return labels, places[core & (numbers > 0)]
 
 
 def _smooth(moving: MaskArray, depth_m: FloatArray) -> MaskArray:
     """(h, w) pixels of ``moving`` with no step in depth to any moving neighbour."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log_depth = np.log(depth_m).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
-    farthest = cv2.dilate(np.where(moving, log_depth, np.float32(-1e9)), kernel)
-    nearest = cv2.erode(np.where(moving, log_depth, np.float32(1e9)), kernel)
-    return moving & (farthest - nearest < DEPTH_STEP)
+    chosen = moving.view(np.uint8)
+    farthest = cv2.dilate(cv2.copyTo(depth_m, chosen, np.zeros_like(depth_m)), kernel)
+    nearest = cv2.erode(cv2.copyTo(depth_m, chosen, np.full_like(depth_m, FARTHEST_M)), kernel)
+    nearest *= np.float32(math.exp(DEPTH_STEP))
+    smooth: MaskArray = farthest < nearest
+    smooth &= moving
+    return smooth
 
 
-def _numbered(moving: MaskArray, smooth: MaskArray) -> tuple[NDArray[np.int32], MaskArray]:
-    """(h, w) number of each moving pixel's region: connected smooth pixels, and what lies nearest to them; the former.
+def _numbered(moving: MaskArray, inside: NDArray[np.int64], smooth: MaskArray) -> tuple[NDArray[np.int32], MaskArray]:
+    """(n,) number of each moving pixel's region: connected smooth pixels, and what lies nearest to them; the former.
 
     Where all of a connected piece of ``moving`` is steps, it is a region as it is.
+
+    Args:
+        moving: (h, w).
+        inside: (n,) where it is true, counted row by row.
+        smooth: (h, w) pixels of it beside no step.
     """
-    count, pieces = cv2.connectedComponents(moving.astype(np.uint8), connectivity=8)
-    core = smooth.copy()
+    count, pieces = cv2.connectedComponents(moving.view(np.uint8), connectivity=8)
+    piece_of, core_of = pieces.ravel()[inside], smooth.ravel()[inside]
     has_core = np.zeros(count, bool)
-    has_core[np.unique(pieces[core])] = True
-    core |= moving & ~has_core[pieces]
-    cores = cv2.connectedComponents(core.astype(np.uint8), connectivity=4)[1]
-    if not (moving & ~core).any():
-        return np.where(moving, cores, 0).astype(np.int32), core
+    has_core[piece_of[core_of]] = True
+    core = smooth
+    if not has_core[1:].all():
+        core_of |= ~has_core[piece_of]
+        core = np.zeros_like(smooth)
+        core.ravel()[inside] = core_of
+    cores = cv2.connectedComponents(core.view(np.uint8), connectivity=4)[1]
+    return cores.ravel()[inside] if core_of.all() else _nearest_of(cores, moving, inside), core_of
+
+
+def _nearest_of(cores: NDArray[np.int32], moving: MaskArray, inside: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(n,) numbers of ``cores`` (h, w), not zero, nearest to the pixels ``inside`` (n,) of ``moving`` (h, w)."""
+    kernel, chosen = np.ones((3, 3), np.uint8), moving.view(np.uint8)
+    grown = cores.astype(np.float32)
+    for _ in range(BAND_PX):
+        beside = cv2.dilate(grown, kernel)
+        open_pixels = chosen & (grown == 0).view(np.uint8)
+        cv2.copyTo(beside, open_pixels, grown)
+        found = grown.ravel()[inside]
+        if found.all():
+            return found.astype(np.int32)
     _, nearest = cv2.distanceTransformWithLabels(
-        (~core).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
+        (grown == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     number_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    number_of[nearest[core]] = cores[core]
-    return np.where(moving, number_of[nearest], 0).astype(np.int32), core
+    number_of[nearest[grown > 0]] = grown[grown > 0]
+    return number_of[nearest.ravel()[inside]]
 
 
 def boxes_of(points: PoseArray, rows: NDArray[np.int64], count: int) -> tuple[PoseArray, PoseArray]:
@@ -438,13 +522,26 @@ def boxes_of(points: PoseArray, rows: NDArray[np.int64], count: int) -> tuple[Po
     """
     low, high = np.full((2, count, 3), np.nan)
     sizes = np.bincount(rows, minlength=count)
-    together = points.T[:, np.argsort(rows, kind="stable")]
-    ends = np.cumsum(sizes)
-    for row in np.flatnonzero(sizes).tolist():
-        ranks = [round(quantile * float(sizes[row] - 1)) for quantile in BOX_QUANTILES]
-        values = np.partition(together[:, ends[row] - sizes[row] : ends[row]], ranks, axis=1)
-        low[row], high[row] = values[:, ranks[0]], values[:, ranks[1]]
+    in_order = bool((rows[1:] >= rows[:-1]).all())
+    together = np.ascontiguousarray((points if in_order else points[np.argsort(rows, kind="stable")]).T)
+    begin = 0
+    for row, size in enumerate(sizes.tolist()):
+        if size:
+            values = np.sort(together[:, begin : begin + size], axis=1)
+            low[row], high[row] = (values[:, round(quantile * float(size - 1))] for quantile in BOX_QUANTILES)
+            begin += size
     return low, high
+
+
+def _boxes_of_owners(
+    regions: _Regions, owners: list[list[int]], point_owners: NDArray[np.int64]
+) -> tuple[list[int], PoseArray, PoseArray]:
+    """Numbers of things, rising, and :func:`boxes_of` their points: the regions' own where each has another owner."""
+    numbers = sorted({number for row in owners for number in row})
+    if len(numbers) == len(owners) == sum(map(len, owners)):
+        rows = sorted(range(len(owners)), key=owners.__getitem__)
+        return numbers, regions.low[rows], regions.high[rows]
+    return numbers, *boxes_of(regions.points, np.searchsorted(numbers, point_owners), len(numbers))
 
 
 def boxes_in(objects: ObjectSet, target_from_world: PoseArray) -> tuple[PoseArray, PoseArray]:
@@ -464,57 +561,65 @@ def _tracks_on(
     label_image: NDArray[np.int32], stride: int, tracks: TrackSet
 ) -> tuple[NDArray[np.int64], PoseArray, NDArray[np.int64]]:
     """Ids (k,), positions (k, 3) and regions' rows (k,) of the tracks that are seen on a region."""
-    seen = np.flatnonzero(tracks.visible & np.isfinite(tracks.positions_world).all(axis=-1))
+    seen = np.flatnonzero(tracks.visible)
     height, width = label_image.shape
-    pixels = np.rint(tracks.pixels[seen] / stride).astype(int).clip(0, (width - 1, height - 1))
-    rows = label_image[pixels[:, 1], pixels[:, 0]].astype(np.int64) - 1
-    on = rows >= 0
-    return tracks.ids[seen[on]], tracks.positions_world[seen[on]], rows[on]
-
-
-def _middles(values: PoseArray) -> PoseArray:
-    """Medians along the first axis; for a few values NumPy's own takes ten times as long."""
-    ordered, last = np.sort(values, axis=0), len(values) - 1
-    return np.asarray(0.5 * (ordered[last // 2] + ordered[(last + 1) // 2]))
+    pixels = np.rint(tracks.pixels[seen] * np.float32(1.0 / stride)).astype(np.int64)
+    x, y = (np.minimum(np.maximum(pixels[:, axis], 0), side - 1) for axis, side in enumerate((width, height)))
+    numbers = label_image[y, x]
+    on = np.flatnonzero(numbers)
+    positions = tracks.positions_world[seen[on]]
+    finite = np.isfinite(positions).all(axis=-1)
+    if not finite.all():
+        on, positions = on[finite], positions[finite]
+    return tracks.ids[seen[on]], positions, numbers[on].astype(np.int64) - 1
 
 
 def _places_of(values: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
     """(m,) where each value stands in an array without repetitions; -1 where it is not in it."""
-    if not len(among):
-        return np.full(len(values), -1, np.int64)
     order = np.argsort(among)
-    found = order[np.searchsorted(among[order], values).clip(0, len(among) - 1)]
-    return np.where(among[found] == values, found, -1)
+    places = _places_in(values, among[order])
+    return np.where(places >= 0, order[places], -1) if len(among) else places
 
 
-def _rows_at(places: NDArray[np.int64], values: PoseArray) -> PoseArray:
-    """(m, 3) those of ``values`` (n, 3) at ``places`` (m,); NaN at -1."""
-    if not len(values):
-        return np.full((len(places), 3), np.nan)
-    return np.where((places >= 0)[:, None], values[places], np.nan)
+def _places_in(values: NDArray[np.int64], rising: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m,) as :func:`_places_of`, in an array that rises."""
+    if not len(rising):
+        return np.full(len(values), -1, np.int64)
+    places = np.searchsorted(rising, values)
+    np.minimum(places, len(rising) - 1, out=places)
+    places[rising[places] != values] = -1
+    return places
 
 
-def _line_velocity(places: list[tuple[int, PoseArray]]) -> tuple[PoseArray, float] | None:
-    """Slope (3,), a second, of a line through places (3,) over stamps, and its standard deviation along each axis."""
-    if len(places) < LEAST_LOOKS:
+def _line_velocity(places: list[tuple[int, list[float]]]) -> tuple[PoseArray, float] | None:
+    """Slope (3,), a second, of a line through places (3,) over stamps, and its standard deviation along each axis.
+
+    Plain numbers: there are so few that NumPy takes several times as long.
+    """
+    count = len(places)
+    if count < LEAST_LOOKS:
         return None
-    seconds = np.array([(stamp - places[0][0]) * 1e-9 for stamp, _ in places])
-    points = np.stack([point for _, point in places])
-    centred = seconds - seconds.mean()
-    spread = float(centred @ centred)
+    first = places[0][0]
+    mean = sum([stamp - first for stamp, _ in places]) / count
+    centred = [(stamp - first - mean) * 1e-9 for stamp, _ in places]
+    spread = sum([second * second for second in centred])
     if spread <= 0.0:
         return None
-    velocity = centred @ points / spread
-    misfit = points - points.mean(axis=0) - centred[:, None] * velocity
-    variance = float((misfit**2).sum()) / (3 * (len(places) - 2))
-    return velocity, STD_FACTOR * float(np.sqrt(variance / spread))
+    velocity, misfit = [], 0.0
+    for values in zip(*[point for _, point in places], strict=True):
+        slope = sum([second * value for second, value in zip(centred, values, strict=True)]) / spread
+        middle = sum(values) / count
+        misfit += sum([(value - middle - slope * at) ** 2 for value, at in zip(values, centred, strict=True)])
+        velocity.append(slope)
+    return np.array(velocity), STD_FACTOR * math.sqrt(misfit / (3 * (count - 2)) / spread)
 
 
 def _to_segment(point: PoseArray, start: PoseArray, end: PoseArray) -> float:
     """Distance of a point (3,) from the segment between two others: something went on, or it stopped on the way."""
-    way = end - start
-    share = float(np.clip((point - start) @ way / max(float(way @ way), 1e-12), 0.0, 1.0))
-    return float(np.linalg.norm(point - start - share * way))
+    away, way = (point - start).tolist(), (end - start).tolist()
+    along, square = (sum(map(float.__mul__, way, other)) for other in (away, way))
+    share = min(max(along / max(square, 1e-12), 0.0), 1.0)
+    return math.hypot(*(a - share * w for a, w in zip(away, way, strict=True)))
 
 
 def _box_distance(points: PoseArray, centre: PoseArray, size: PoseArray) -> PoseArray:

@@ -1,21 +1,40 @@
 """What moves is believed to move, however much of the image it is, and nothing else is."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from pomato_ros.scene.moving import (
+    AGREE,
     ALL_PARTS,
+    AVERAGED,
+    BEGINS,
+    CONFIDENCE_PX,
+    DOUBT,
+    FARTHEST,
+    GOES_ON,
     LEAST_SHARE,
+    REST,
     Errors,
     MovingMask,
-    along_and_across,
     averaged,
+    carried_along,
+    doubt,
+    enlarged,
+    few_of,
     likeness,
+    motion_of_pixels,
+    pixels_of,
+    places_before,
     planes,
+    planes_of,
+    quantile_of,
     regions,
     squares,
-    steps_of_pixels,
+    valued_at,
 )
 from pomato_ros.scene.reference import PairMaps
 
@@ -153,25 +172,65 @@ def test_masks_are_as_large_as_images_of_odd_sizes(size: tuple[int, int]) -> Non
     assert mask.update(image, None, ALPHA, FLOOR).shape == size
 
 
-def test_steps_along_rays_and_across_them_are_a_turn() -> None:
-    draws = np.random.default_rng(5)
-    points = draws.normal(size=(3, 20, 30)).astype(np.float32) + np.array([0, 0, 4], np.float32)[:, None, None]
-    steps = draws.normal(size=points.shape).astype(np.float32)
-    told = along_and_across(steps, points)
-    np.testing.assert_allclose(squares(told), squares(steps), rtol=1e-4)
-    rays = points / np.linalg.norm(points, axis=0)
-    np.testing.assert_allclose(told[0], (rays * steps).sum(axis=0), atol=1e-5)
-    np.testing.assert_allclose(along_and_across(rays, points)[1:], 0.0, atol=1e-5)
+def points_and_steps(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (3, h, w) in front of a camera, and steps of theirs as shares of their distance."""
+    draws = np.random.default_rng(seed)
+    points = draws.normal(size=(3, *shape)) + np.array([0.0, 0.0, 5.0])[:, None, None]
+    return points, draws.normal(size=points.shape)
+
+
+def motion_by(points: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    match = points + steps * np.linalg.norm(points, axis=0)
+    return motion_of_pixels(points.astype(np.float32), match.astype(np.float32), ALL_PARTS)
+
+
+def test_motion_of_pixels_is_what_unit_vectors_say() -> None:
+    """Slow twin: three unit vectors of each pixel, from cross products in float64."""
+    points, steps = points_and_steps((20, 30), 5)
+    told = motion_by(points, steps)
+    ray = points / np.linalg.norm(points, axis=0)
+    right = np.cross(np.array([0.0, 1.0, 0.0]), ray, axis=0)
+    right /= np.linalg.norm(right, axis=0)
+    down = np.cross(ray, right, axis=0)
+    expected = np.stack([(axis * steps).sum(axis=0) for axis in (ray, right, down)])
+    np.testing.assert_allclose(told, expected, atol=2e-5)
+    np.testing.assert_allclose(squares(told), (steps**2).sum(axis=0), rtol=1e-4)
+
+
+def test_without_its_parts_motion_is_a_plain_difference() -> None:
+    points, steps = points_and_steps((20, 30), 6)
+    distance = np.linalg.norm(points, axis=0)
+    few, match = points.astype(np.float32), (points + steps * distance).astype(np.float32)
+    along_axes = motion_of_pixels(few, match, dataclasses.replace(ALL_PARTS, rays=False))
+    np.testing.assert_allclose(along_axes, steps, atol=2e-5)
+    by_one_distance = motion_of_pixels(few, match, dataclasses.replace(ALL_PARTS, distance=False))
+    by_each = motion_of_pixels(few, match, ALL_PARTS)
+    np.testing.assert_allclose(by_one_distance, by_each * (distance / np.median(distance)), atol=2e-5)
 
 
 def test_a_turn_of_the_camera_leaves_steps_on_rays_as_they_are() -> None:
-    draws = np.random.default_rng(6)
-    points = draws.normal(size=(3, 8, 9)) + np.array([0.0, 0.0, 5.0])[:, None, None]
-    steps = draws.normal(size=points.shape)
+    points, steps = points_and_steps((8, 9), 6)
     cos, sin = np.cos(0.3), np.sin(0.3)
     turn = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])  # about the vertical
-    turned = along_and_across(np.einsum("ij,jhw->ihw", turn, steps), np.einsum("ij,jhw->ihw", turn, points))
-    np.testing.assert_allclose(turned, along_and_across(steps, points), atol=1e-6)
+    turned = motion_by(np.einsum("ij,jhw->ihw", turn, points), np.einsum("ij,jhw->ihw", turn, steps))
+    np.testing.assert_allclose(turned, motion_by(points, steps), atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, -1e30])
+@pytest.mark.parametrize("which", ["points", "match"])
+def test_motion_is_finite_whatever_the_points_are(value: float, which: str) -> None:
+    points, steps = points_and_steps((20, 30), 7)
+    expected = motion_by(points, steps)
+    broken = {"points": points.astype(np.float32), "match": (points + steps * np.linalg.norm(points, axis=0))}
+    for channel in range(3):
+        broken[which][channel, channel] = value
+    broken["points"][:, 5] = 0.0
+    motion = motion_of_pixels(broken["points"], broken["match"].astype(np.float32), ALL_PARTS)
+    assert np.isfinite(motion).all()
+    np.testing.assert_allclose(motion[:, 6:], expected[:, 6:], atol=1e-6)
+    if which == "points" or not np.isfinite(value):
+        assert not motion[:, :3].any()
+    assert not motion[:, 5].any()
 
 
 def test_points_given_are_left_as_they_are() -> None:
@@ -183,8 +242,7 @@ def test_points_given_are_left_as_they_are() -> None:
     kept = across.points_2.clone()
     MovingMask().update(IMAGE, across, ALPHA, FLOOR)
     torch.testing.assert_close(across.points_2, kept, equal_nan=True)
-    steps = steps_of_pixels(planes(across.points_2), planes(across.points_match), ALL_PARTS)
-    assert np.isfinite(steps).all()
+    assert np.isfinite(motion_of_pixels(planes(across.points_2), planes(across.points_match), ALL_PARTS)).all()
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.6, 2.7])
@@ -195,7 +253,7 @@ def test_the_shape_of_errors_is_learned_from_what_rests(ratio: float) -> None:
         motion = draws.normal(size=(3, HEIGHT, WIDTH)).astype(np.float32)
         motion[0] *= ratio
         motion[:, ~rest] += 50.0
-        learned = errors.learn_shape(motion, rest)
+        learned = errors.learn_shape(few_of(motion)[:, few_of(rest)])
     assert learned == pytest.approx(ratio, rel=0.12)
 
 
@@ -205,7 +263,7 @@ def test_what_confidence_tells_is_learned_from_what_rests(power: float) -> None:
     doubted = np.exp(0.4 * draws.normal(size=(HEIGHT, WIDTH))).astype(np.float32)
     for _ in range(40):
         motion = (doubted**power * draws.normal(size=(3, HEIGHT, WIDTH))).astype(np.float32)
-        learned = errors.learn_power(doubted, motion, None)
+        learned = errors.learn_power(few_of(doubted), few_of(motion))
     assert learned == pytest.approx(power, abs=0.15)
 
 
@@ -223,15 +281,122 @@ def test_steps_that_agree_add_up_and_others_are_forgotten() -> None:
     assert (turned[:3] < 0).all()
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 1001, 4096])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 1.0])
+def test_quantiles_are_those_of_numpy(size: int, share: float) -> None:
+    values = np.random.default_rng(size).normal(size=size).astype(np.float32)
+    assert quantile_of(values, share) == pytest.approx(np.quantile(values.astype(float), share), rel=1e-5, abs=1e-6)
+
+
+def test_sums_of_steps_are_those_of_the_formula() -> None:
+    """Slow twin: as it is written down, in float64."""
+    draws = np.random.default_rng(11)
+    before = np.concatenate((draws.normal(size=(3, 20, 30)), draws.uniform(0.0, 8.0, (1, 20, 30)))).astype(np.float32)
+    before[3, 0] = 0.0
+    steps = (2.0 * draws.normal(size=(3, 20, 30))).astype(np.float32)
+    newest = steps * np.minimum(1.0, FARTHEST / np.linalg.norm(steps.astype(float), axis=0))
+    count = np.maximum(before[3].astype(float), 1e-6)
+    variance = AGREE**2 * (1.0 + 1.0 / (AVERAGED * count))
+    against = ((newest - before[:3] / count) ** 2).sum(axis=0) / variance
+    expected = np.concatenate((newest, np.ones((1, 20, 30)))) + before * AVERAGED / (1.0 + against**2)
+    np.testing.assert_allclose(averaged(before, steps), expected, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(averaged(None, steps)[:3], newest, atol=1e-5)
+
+
+def test_doubt_is_the_usual_confidence_over_the_mean_around() -> None:
+    draws = np.random.default_rng(12)
+    confidences = [1.0 + draws.exponential(2.0, (HEIGHT, WIDTH)).astype(np.float32) for _ in range(2)]
+    confidences[0][3, 4], confidences[1][20, 30] = np.nan, np.inf
+    points = torch.zeros((HEIGHT, WIDTH, 3))
+    told = doubt(PairMaps(points, torch.from_numpy(confidences[0]), points, torch.from_numpy(confidences[1])))
+    least = np.minimum(*confidences) - 1.0
+    around = ndimage.uniform_filter(
+        np.where(np.isfinite(least), least, 0.0).astype(float), CONFIDENCE_PX, mode="mirror"
+    )
+    np.testing.assert_allclose(told, np.clip(np.median(around[::2, ::2]) / around, *DOUBT), rtol=1e-4)
+
+
+@pytest.mark.parametrize("hysteresis", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_regions_are_those_of_labels_looked_at_one_by_one(seed: int, hysteresis: bool) -> None:
+    draws = np.random.default_rng(seed)
+    belief = (8.0 * ndimage.gaussian_filter(draws.normal(size=(90, 120)), 2.0)).astype(np.float32)
+    parts = dataclasses.replace(ALL_PARTS, hysteresis=hysteresis)
+    labels, count = ndimage.label(belief > (GOES_ON if hysteresis else BEGINS))
+    expected = np.zeros(belief.shape, bool)
+    for number in range(1, count + 1):
+        region = labels == number
+        if (belief[region] > BEGINS).any() and region.sum() >= LEAST_SHARE * belief.size:
+            expected |= region
+    assert expected.any()
+    np.testing.assert_array_equal(regions(belief, parts), expected)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize("cut_off", [(0, 0), (1, 1)])
+def test_what_is_enlarged_is_interpolated_pixel_by_pixel(stride: int, cut_off: tuple[int, int]) -> None:
+    draws = np.random.default_rng(stride)
+    belief = ndimage.gaussian_filter(draws.normal(size=(24, 31)), 1.5).astype(np.float32) * 4.0
+    found = (belief > GOES_ON) & (draws.random(belief.shape) < 0.8)
+    height, width = (stride * side - cut for side, cut in zip(belief.shape, cut_off, strict=True))
+    known = np.where(found, belief, np.minimum(belief, REST)).astype(float)
+    places = np.mgrid[:height, :width] / stride
+    between = ndimage.map_coordinates(known, places, order=1, mode="nearest")
+    told = enlarged(found, belief, (width, height), stride)
+    assert told.shape == (height, width)
+    sure = np.abs(between - GOES_ON) > 1e-5
+    np.testing.assert_array_equal(told[sure], between[sure] > GOES_ON)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_planes_hold_every_few_pixels_and_go_back(stride: int) -> None:
+    points = torch.from_numpy(np.random.default_rng(13).normal(size=(13, 17, 3)).astype(np.float32))
+    told = planes(points, stride)
+    np.testing.assert_array_equal(told, np.moveaxis(points.numpy()[::stride, ::stride], -1, 0))
+    assert not np.shares_memory(told, points.numpy())
+    np.testing.assert_array_equal(planes_of(pixels_of(told)), told)
+
+
 def test_images_are_alike_where_flow_leads_to_the_same() -> None:
-    before = np.random.default_rng(9).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)
+    before = np.random.default_rng(9).integers(0, 255, (HEIGHT, WIDTH)).astype(np.float32)
     flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
     flow[..., 0] = 3.0
     newest = np.roll(before, -3, axis=1)
     newest[10:20, 10:20] = 255 - before[10:20, 13:23]
-    alike = likeness(newest, before, flow)
+    alike = likeness(newest, valued_at(places_before(flow), before))
     assert (alike[25:, :-5] > 0.999).all()
     assert alike[11:19, 11:19].mean() < 0.2
+
+
+def test_values_are_carried_along_by_half_a_pixel() -> None:
+    """Of a ramp, which neither interpolation nor a mean of neighbours changes, where all of them are within it."""
+    x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
+    flow = np.stack((np.full_like(x, 2.5), np.full_like(y, -1.25)), axis=-1)
+    told = carried_along(x + 10.0 * y, flow)
+    np.testing.assert_allclose(told[4:-4, 4:-4], (x + 2.5 + 10.0 * (y - 1.25))[4:-4, 4:-4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(90, 120), (288, 512), (300, 700)])
+def test_flow_is_as_far_as_the_image_went_in_pixels_of_any_size(size: tuple[int, int]) -> None:
+    """A smooth pattern moved by 2 % of the width and 3 % of the height."""
+    height, width = size
+    smooth = ndimage.gaussian_filter(np.random.default_rng(14).normal(size=(height + 80, width + 80)), width / 24)
+    pattern = (127 + 50 * smooth / smooth.std()).clip(0, 255).astype(np.uint8)
+    right, down = round(0.02 * width), round(0.03 * height)
+    mask = MovingMask()
+    for top, left in ((0, 0), (down, right)):
+        view = pattern[40 + top : 40 + top + height, 40 + left : 40 + left + width]
+        mask.update(np.repeat(view[..., None], 3, axis=-1), None, ALPHA, FLOOR)
+    assert mask.flow_to_before is not None
+    assert mask.flow_to_before.shape == (*size, 2)
+    middle = mask.flow_to_before[height // 4 : -height // 4, width // 4 : -width // 4].reshape(-1, 2)
+    np.testing.assert_allclose(np.median(middle, axis=0), (right, down), atol=0.003 * width)
+    small = mask.flow_in((64, 48))
+    assert small is not None
+    middle = small[12:-12, 16:-16].reshape(-1, 2)
+    np.testing.assert_allclose(np.median(middle, axis=0), (64 * right / width, 48 * down / height), atol=0.2)
+    mask.forget()
+    assert mask.flow_to_before is None
 
 
 def test_a_slow_mover_across_rays_is_found_where_errors_lie_along_them() -> None:

@@ -16,15 +16,24 @@ from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
 from pomato_ros.scene.objects import (
+    BAND_PX,
     BOX_QUANTILES,
     CONFIRM_FRAMES,
     DEPTH_STEP,
     FORGET_FRAMES,
+    HISTORY,
     LEAST_SHARE,
+    STD_FACTOR,
     ObjectObservation,
     Objects,
+    _boxes_of_owners,
+    _line_velocity,
+    _Looks,
+    _nearest_of,
+    _to_segment,
     boxes_in,
     boxes_of,
+    find_regions,
     label_regions,
 )
 from pomato_ros.structures import Intrinsics, ObjectSet, TrackSet
@@ -260,7 +269,70 @@ def test_a_world_that_grows_takes_objects_along() -> None:
         np.testing.assert_allclose(getattr(grown, name), 2.0 * getattr(plain, name), rtol=1e-9)
 
 
+# --- ways and velocities
+
+
+def test_ways_are_those_of_a_look_up_track_by_track() -> None:
+    """Slow twin: a dictionary of each frame."""
+    draws, looks = np.random.default_rng(0), _Looks()
+    frames: list[tuple[int, dict[int, np.ndarray]]] = []
+    for t in range(20):
+        ids = np.sort(draws.choice(60, draws.integers(0, 25), replace=False)) + 10 * (t // 4)
+        ids = draws.permutation(ids)  # the order of tracks is nobody's promise
+        positions = draws.normal(size=(len(ids), 3))
+        if t == 12:
+            looks.rescale(2.0, np.array([1.0, 0.0, -1.0]))
+            centre = np.array([1.0, 0.0, -1.0])
+            for _, frame in frames:
+                frame.update({number: centre + 2.0 * (place - centre) for number, place in frame.items()})
+        told = looks.ways(ids, positions)
+        nowhere = np.full(3, np.nan)
+        expected = [
+            [frame.get(number, nowhere) - place for number, place in zip(ids.tolist(), positions, strict=True)]
+            for _, frame in frames
+        ]
+        assert looks.stamps == [stamp for stamp, _ in frames]
+        assert told.shape == (len(frames), 3, len(ids))
+        for row, ways in enumerate(expected):
+            np.testing.assert_allclose(told[row].T, np.reshape(ways, (-1, 3)), atol=1e-12)
+        looks.remember(100 * t, ids, positions)
+        frames = [*frames, (100 * t, dict(zip(ids.tolist(), positions, strict=True)))][-HISTORY:]
+
+
+def test_a_line_is_that_of_least_squares() -> None:
+    draws = np.random.default_rng(1)
+    stamps = 1_700_000_000_000_000_000 + np.cumsum(draws.integers(50_000_000, 150_000_000, 7))
+    seconds = (stamps - stamps[0]) * 1e-9
+    places = np.outer(seconds, [0.5, -0.2, 0.1]) + 0.01 * draws.normal(size=(7, 3))
+    way = _line_velocity(list(zip(stamps.tolist(), places.tolist(), strict=True)))
+    assert way is not None
+    slopes, residuals, *_ = np.polyfit(seconds, places, 1, full=True)
+    np.testing.assert_allclose(way[0], slopes[0], rtol=1e-9)
+    variance = residuals.sum() / (3 * 5) / ((seconds - seconds.mean()) ** 2).sum()
+    assert way[1] == pytest.approx(STD_FACTOR * np.sqrt(variance), rel=1e-6)
+    assert _line_velocity([(1, [0.0] * 3), (2, [0.0] * 3)]) is None
+    assert _line_velocity([(1, [0.0] * 3)] * 3) is None
+
+
+@pytest.mark.parametrize(
+    ("point", "distance"),
+    [((0.0, 1.0, 0.0), 1.0), ((-3.0, 4.0, 0.0), 5.0), ((2.0, 0.0, 1.0), 1.0), ((7.0, 0.0, 4.0), 5.0)],
+)
+def test_distances_from_a_segment(point: tuple[float, float, float], distance: float) -> None:
+    start, end = np.zeros(3), np.array([4.0, 0.0, 0.0])
+    assert _to_segment(np.array(point), start, end) == pytest.approx(distance)
+    assert _to_segment(np.array(point), start, start) == pytest.approx(np.linalg.norm(point))
+
+
 # --- regions
+
+
+def labelled(mask: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w) numbers of regions, and (h, w) their insides."""
+    labels, places = label_regions(mask, depth)
+    inner = np.zeros(mask.shape, bool)
+    inner.ravel()[places] = True
+    return labels, inner
 
 
 def regions_one_by_one(mask: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -295,7 +367,7 @@ def test_regions_are_those_of_a_flood_fill(seed: int) -> None:
     mask = ndimage.gaussian_filter(draws.standard_normal((40, 50)), 4.0) > 0.0
     depth = np.where(field > 0.0, 2.0, 5.0).astype(np.float32)
     depth[3, 4], depth[20, 20] = np.nan, 0.0
-    labels, inner = label_regions(mask, depth)
+    labels, inner = labelled(mask, depth)
     slow = regions_one_by_one(mask, depth)
     for y, x in np.argwhere(inner & (slow > 0)):
         same = (slow == slow[y, x]) & (labels > 0)
@@ -310,7 +382,7 @@ def test_regions_are_those_of_a_flood_fill(seed: int) -> None:
 def test_a_step_in_depth_parts_what_touches() -> None:
     mask = np.ones((20, 30), bool)
     depth = np.where(np.arange(30) < 15, 2.0, 3.0)[None].repeat(20, 0).astype(np.float32)
-    labels, inner = label_regions(mask, depth)
+    labels, inner = labelled(mask, depth)
     assert labels.max() == 2
     assert len(np.unique(labels[:, :14])) == len(np.unique(labels[:, 16:])) == 1
     assert not inner[:, 14:16].any()
@@ -320,15 +392,72 @@ def test_a_thing_of_steps_alone_is_a_region() -> None:
     mask = np.zeros((40, 40), bool)
     mask[:, 20] = True
     depth = np.where(np.arange(40)[:, None] % 2 == 0, 2.0, 4.0).repeat(40, 1).astype(np.float32)
-    labels, inner = label_regions(mask, depth)
+    labels, inner = labelled(mask, depth)
     assert (labels[:, 20] == 1).all()
     assert (inner == mask).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf])
 def test_pixels_without_depth_belong_to_nothing(value: float) -> None:
-    labels, _ = label_regions(np.ones((20, 20), bool), np.full((20, 20), value, np.float32))
+    labels, _ = labelled(np.ones((20, 20), bool), np.full((20, 20), value, np.float32))
     assert not labels.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pixels_beside_insides_belong_to_the_nearest_of_their_piece(seed: int) -> None:
+    """Slow twin: rings of neighbours around each inside, one after the other, within what moves."""
+    draws = np.random.default_rng(seed)
+    moving = ndimage.gaussian_filter(draws.standard_normal((40, 50)), 3.0) > 0.0
+    pieces, count = ndimage.label(moving, np.ones((3, 3)))
+    cores = np.zeros(moving.shape, np.int32)
+    for number in range(1, count + 1):  # one or two in each piece
+        places = np.argwhere(pieces == number)
+        for y, x in places[draws.integers(0, len(places), 2)]:
+            cores[y, x] = number * 2 + int(x) % 2
+    distances = {}
+    for number in np.unique(cores[cores > 0]).tolist():
+        reached, rings = cores == number, np.where(cores == number, 0, 10_000)
+        for ring in range(1, 200):
+            grown = ndimage.binary_dilation(reached, np.ones((3, 3))) & moving
+            rings[grown & ~reached], reached = ring, grown
+        distances[number] = rings
+    inside = np.flatnonzero(moving)
+    told = _nearest_of(cores, moving, inside)
+    nearest = np.min(list(distances.values()), axis=0).ravel()[inside]
+    mine = np.array([distances[number].ravel()[place] for number, place in zip(told.tolist(), inside, strict=True)])
+    near = nearest <= BAND_PX
+    assert near.sum() > 100
+    np.testing.assert_array_equal(mine[near], nearest[near])
+    assert (told > 0).all()
+
+
+def test_points_of_regions_lie_where_their_pixels_and_depths_say() -> None:
+    seen = observe(3, [LEFT, RIGHT])
+    regions = find_regions(seen)
+    everywhere = unproject(pixel_grid(HEIGHT, WIDTH), seen.depth_m, CAMERA.matrix())
+    world = transform(seen.world_from_camera, everywhere)
+    _, inner = labelled(seen.mask, seen.depth_m)
+    for row in range(len(regions)):
+        expected = world[inner & (regions.label_image == row + 1)]
+        mine = regions.points[regions.rows == row]
+        assert len(mine) == len(expected) > 20
+        np.testing.assert_allclose(mine, expected, atol=1e-9)
+        np.testing.assert_allclose(regions.centres[row], 0.5 * (regions.low[row] + regions.high[row]))
+
+
+def test_boxes_of_owners_are_those_of_their_points() -> None:
+    """Regions with an owner each keep their box; that of shared or joined ones is made anew: the same either way."""
+    regions = find_regions(observe(3, [LEFT, RIGHT]))
+    assert len(regions) == 2
+    for first, second in ((7, 3), (3, 7), (5, 5)):
+        point_owners = np.where(regions.rows == 0, first, second)
+        numbers, low, high = _boxes_of_owners(regions, [[first], [second]], point_owners)
+        assert numbers == sorted({first, second})
+        expected = boxes_of(regions.points, np.searchsorted(numbers, point_owners), len(numbers))
+        np.testing.assert_array_equal((low, high), expected)
+    _, low, high = _boxes_of_owners(regions, [[3, 9], [7]], np.where(regions.rows == 0, 3, 7))
+    assert np.isnan(low[2]).all()
+    assert np.isnan(high[2]).all()
 
 
 def test_boxes_are_quantiles_of_their_own_points() -> None:
