@@ -37,7 +37,7 @@ PARTS = {
     "pose_and_scale": "_place",
     "own_scale": "_own_scale",
     "sensor_scale": "_correct_scale",
-    "points": "_valid_points",
+    "points": "_points",
     "landmarks_learnt": "_landmarks.learn",
     "tracks": "_track",
     "objects": "_find_objects",

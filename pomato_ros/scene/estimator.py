@@ -74,6 +74,7 @@ AnyPose = TypeVar("AnyPose", LandmarkPose, RelativePose)
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
 AT_ODDS = 25.0  # squared distance of two poses, 6 if their covariances are honest, beyond which one is wrong
+TYPICAL_PX = 48  # rows or columns, whichever are fewer, that tell what is typical of an image
 UNSEEN_SPEED_M_S = 0.5  # how far a camera may have gone while nothing was seen, as a standard deviation
 UNSEEN_TURN_RAD_S = 0.5
 
@@ -179,16 +180,12 @@ class SceneEstimator:
         if place.world_from_camera is None:
             mask = np.zeros_like(mask)  # what is said of a frame without sense is no motion
         own_metres_per_unit = self._own_metres_per_unit = self._own_scale(pair, place, mask)
-        depth_m = own_units[..., 2] * np.float32(own_metres_per_unit)
+        depth_m = np.ascontiguousarray(own_units[..., 2]) * np.float32(own_metres_per_unit)
         factor = self._correct_scale(newest, place, depth_m, confidence, ~mask)
         own_metres_per_unit = own_metres_per_unit * factor
         depth_m = depth_m * np.float32(factor) if factor != 1.0 else depth_m
-        if newest.intrinsics is not None:
-            points_m = on_rays(depth_m, newest.intrinsics)
-        else:
-            points_m = own_units * np.float32(own_metres_per_unit)
         covariance = self._with_scale_doubt(place)
-        points = self._valid_points(points_m, confidence)
+        points, valid = self._points(newest, own_units, own_metres_per_unit, depth_m, confidence)
         smooth_m = smoothed(depth_m)
         doubtful = mask  # to the network; where it is weak, what is doubtful is no mover, and not to be leant on either
         mask = self._moving_in_image(newest, place, mask, smooth_m, intrinsics)
@@ -207,7 +204,7 @@ class SceneEstimator:
                 self._trust.variance_factor,
             )
         surface = self._surface(place, smooth_m, mask, intrinsics)
-        surface = np.where(np.isnan(points[..., 2]), np.float32(np.nan), surface)
+        surface = np.where(valid, surface, np.float32(np.nan))
         tracks = self._track(window, pair, place, surface, mask, intrinsics, own_metres_per_unit)
         objects = self._find_objects(newest, place, surface, mask, intrinsics, tracks)
         return SceneEstimate(
@@ -599,15 +596,26 @@ class SceneEstimator:
         found = scale_to_moved_points(own_depth, pair.in_reference.points_2.numpy(), pose, ~mask)
         return found.scale * place.reference_metres_per_unit if found else self._own_metres_per_unit
 
-    def _valid_points(self, points_m: FloatArray, confidence: FloatArray) -> FloatArray:
-        """(h, w, 3) ``points_m`` itself, with NaN where one is too uncertain, out of range or behind the camera."""
+    def _points(
+        self,
+        newest: ModelFrame,
+        own_units: FloatArray,
+        metres_per_unit: float,
+        depth_m: FloatArray,
+        confidence: FloatArray,
+    ) -> tuple[FloatArray, MaskArray]:
+        """(h, w, 3) points in the camera, metres, and which are valid (h, w); the others are NaN.
+
+        Valid are those that are certain enough, in range and in front of the camera. They lie on the rays of a
+        calibrated camera, else where the network has them.
+        """
         scene = self.config.scene
-        depth = points_m[..., 2]
-        valid = (confidence > scene.conf_threshold) & (depth >= scene.range_min) & (depth <= scene.range_max)
+        valid = (confidence > scene.conf_threshold) & (depth_m >= scene.range_min) & (depth_m <= scene.range_max)
+        if newest.intrinsics is not None:
+            return on_rays(np.where(valid, depth_m, np.float32(np.nan)), newest.intrinsics), valid
         with np.errstate(invalid="ignore"):
-            valid &= np.isfinite(points_m[..., 0] + points_m[..., 1])  # the sum of what is no number is none
-        points_m[~valid] = np.nan
-        return points_m
+            valid &= np.isfinite(own_units[..., 0] + own_units[..., 1])  # the sum of what is no number is none
+        return np.where(valid[..., None], own_units * np.float32(metres_per_unit), np.float32(np.nan)), valid
 
     def _remember(self, newest: ModelFrame, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
         """Keep what later windows start from; nothing of a lost frame."""
@@ -619,9 +627,7 @@ class SceneEstimator:
         memory = FrameMemory(depth_m, static, place.world_from_camera, place.covariance, newest.prior_from_camera)
         known = self._frames.get(newest.stamp_ns, memory)
         self._frames[newest.stamp_ns] = dataclasses.replace(known, prior_from_camera=newest.prior_from_camera)
-        if self._last_good is not None and not np.isfinite(
-            typical_depth(depth_m)
-        ):  # placed, but its own map says nothing
+        if self._last_good is not None and not _says_something(depth_m):  # placed, but its own map is empty
             memory = dataclasses.replace(memory, depth_m=self._last_good[1].depth_m)
         self._last_good = (newest.stamp_ns, memory)
 
@@ -630,7 +636,8 @@ class SceneEstimator:
         if place.world_from_camera is None:
             self._fusion.forget()
             return depth_m
-        return self._fusion.update(depth_m, mask, self._mask.flow_to_before, place.world_from_camera, intrinsics)
+        flow_to_before = self._mask.flow_to_before if mask.any() else None
+        return self._fusion.update(depth_m, mask, flow_to_before, place.world_from_camera, intrinsics)
 
     def _track(
         self,
@@ -745,9 +752,18 @@ def place_reference(known: FrameMemory, relative: RelativePose, scale: float, de
 
 
 def typical_depth(depth: FloatArray) -> float:
-    """The median of a depth map (h, w) over what is in front of the camera; NaN if nothing is."""
-    in_front = depth[np.isfinite(depth) & (depth > 0)]
-    return float(np.median(in_front)) if in_front.size else np.nan
+    """The median of a depth map (h, w) over what is in front of the camera, of few pixels in a large one; else NaN."""
+    for every in (max(1, min(depth.shape) // TYPICAL_PX), 1):
+        few = depth[::every, ::every]
+        in_front = few[np.isfinite(few) & (few > 0)]
+        if in_front.size:
+            return float(np.median(in_front))
+    return np.nan
+
+
+def _says_something(depth: FloatArray) -> bool:
+    """Whether a depth map (h, w) has any that is in front of the camera."""
+    return bool(((depth > 0) & (depth < np.inf)).any())
 
 
 def unseen_motion(seconds: float) -> PoseArray:

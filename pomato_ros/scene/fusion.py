@@ -14,9 +14,10 @@ from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 LOOKS_STILL, LOOKS_MOVING = 25.0, 1.5  # frames that a mean is over at most; what moves soon has another depth
 FITS = 0.07  # a look farther from the mean than this share of it is of another surface
-HOLE = 1e3  # in place of a log depth: like nothing beside it
-LONG_SIDE_PX = 192  # means of larger images are kept of every other row and column, or fewer
-EDGE = 0.05  # neighbours whose depths differ by more are not interpolated between
+HOLE = -1e6  # in place of a depth: like nothing beside it
+LONG_SIDE_PX = 128  # means of larger images are kept of every other row and column, or fewer
+EDGE = 0.05  # neighbours whose depths differ by a larger share are not interpolated between
+OUTSIDE_PX = 1e5  # what was in no image is put there
 
 
 class DepthFusion:
@@ -28,14 +29,13 @@ class DepthFusion:
 
     def forget(self) -> None:
         """Begin anew with the next frame."""
-        self._log_depth: FloatArray | None = None
-        self._looks: FloatArray | None = None
+        self._mean: FloatArray | None = None  # (h, w, 2) depth, or HOLE, and looks
         self._world_from_camera: PoseArray | None = None
 
     def rescale(self, factor: float, centre_world: PoseArray) -> None:
         """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
-        if self._log_depth is not None and self._world_from_camera is not None:
-            self._log_depth = self._log_depth + np.float32(np.log(factor))
+        if self._mean is not None and self._world_from_camera is not None:
+            self._mean[..., 0] *= np.float32(factor)
             self._world_from_camera = scaled_about(self._world_from_camera, factor, centre_world)
 
     def update(
@@ -58,20 +58,23 @@ class DepthFusion:
         stride = max(1, round(max(depth_m.shape) / LONG_SIDE_PX))
         if stride > 1:
             return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics)
-        valid = np.isfinite(depth_m) & (depth_m > 0)
-        newest = np.log(np.where(valid, depth_m, np.float32(1.0)).astype(np.float32, copy=False))
-        looks = valid.astype(np.float32)
-        mean = newest
-        if self._world_from_camera is not None:
+        with np.errstate(invalid="ignore"):
+            valid = (depth_m > 0) & (depth_m < np.inf)
+        seen = np.where(valid, depth_m, np.float32(0.0)).astype(np.float32, copy=False)
+        looks, mean = valid.astype(np.float32), seen
+        if self._mean is not None and self._world_from_camera is not None:
             newest_from_before = invert(world_from_camera) @ self._world_from_camera
-            carried, told = self._carried(newest, moving, flow_to_before, newest_from_before, intrinsics.matrix())
-            fits = valid & (told > 0) & (np.abs(carried - newest) < FITS)
+            carried, told = carried_means(
+                self._mean, seen, moving, flow_to_before, newest_from_before, intrinsics.matrix()
+            )
+            apart = seen - carried
+            fits = (told > 0) & (np.abs(apart) < np.float32(FITS) * seen)
             most = np.where(moving, np.float32(LOOKS_MOVING), np.float32(LOOKS_STILL))
             looks = np.where(fits, np.minimum(told + np.float32(1.0), most), looks)
-            mean = np.where(fits, carried + (newest - carried) / np.maximum(looks, np.float32(1.0)), newest)
-        self._log_depth, self._looks = np.where(valid, mean, np.float32(HOLE)), looks
+            mean = np.where(fits, carried + apart / np.maximum(looks, np.float32(1.0)), seen)
+        self._mean = cv2.merge((np.where(valid, mean, np.float32(HOLE)), looks))
         self._world_from_camera = world_from_camera
-        return np.where(valid, np.exp(mean), depth_m).astype(np.float32, copy=False)
+        return np.where(valid, mean, depth_m).astype(np.float32, copy=False)
 
     def _update_thinned(
         self,
@@ -95,38 +98,31 @@ class DepthFusion:
         nearest = cv2.resize(factor, (stride * width, stride * height), interpolation=cv2.INTER_NEAREST)
         return (depth_m * nearest[: depth_m.shape[0], : depth_m.shape[1]]).astype(np.float32, copy=False)
 
-    def _carried(
-        self,
-        log_depth: FloatArray,
-        moving: MaskArray,
-        flow: FloatArray | None,
-        newest_from_before: PoseArray,
-        camera_matrix: PoseArray,
-    ) -> tuple[FloatArray, FloatArray]:
-        """The means (h, w) of the frame before at the newest pixels, as log depth now, and their looks; 0 for none."""
-        if self._log_depth is None or self._looks is None:
-            return log_depth, np.zeros_like(log_depth)
-        by_flow = bool(moving.any())
-        x, y = pixels_before(np.exp(log_depth), newest_from_before, camera_matrix)
-        if by_flow:
-            height, width = moving.shape
-            along_x, along_y = (np.nan, np.nan) if flow is None else (flow[..., 0], flow[..., 1])
-            x = np.where(moving, np.arange(width, dtype=np.float32) + along_x, x)
-            y = np.where(moving, np.arange(height, dtype=np.float32)[:, None] + along_y, y)
-        x, y = (np.where(np.isfinite(part), part, -9.0).clip(-9.0, 1e5).astype(np.float32) for part in (x, y))
-        looks = cv2.remap(self._looks, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-        between, nearest = (
-            cv2.remap(self._log_depth, x, y, how, borderMode=cv2.BORDER_REPLICATE)
-            for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
-        )
-        before = np.where(np.abs(between - nearest) < EDGE, between, nearest)
-        before = np.where(looks > 0, before, np.float32(0.0))
-        depth = depth_after(x, y, np.exp(before), newest_from_before, camera_matrix)
-        ahead = depth > 0
-        now = np.log(np.where(ahead, depth, np.float32(1.0)))
-        if by_flow:
-            now, ahead = np.where(moving, before, now), ahead | moving
-        return now, np.where(ahead, looks, np.float32(0.0))
+
+def carried_means(
+    before: FloatArray,
+    depth_m: FloatArray,
+    moving: MaskArray,
+    flow: FloatArray | None,
+    newest_from_before: PoseArray,
+    camera_matrix: PoseArray,
+) -> tuple[FloatArray, FloatArray]:
+    """The means (h, w) of the frame ``before`` at the newest pixels, as depth now, and their looks; 0 for none."""
+    by_flow = bool(moving.any())
+    x, y = pixels_before(depth_m, newest_from_before, camera_matrix)
+    if by_flow:
+        height, width = moving.shape
+        along_x, along_y = (np.nan, np.nan) if flow is None else (flow[..., 0], flow[..., 1])
+        x = np.where(moving, np.arange(width, dtype=np.float32) + along_x, x)
+        y = np.where(moving, np.arange(height, dtype=np.float32)[:, None] + along_y, y)
+    x, y = (np.fmax(np.fmin(part, np.float32(OUTSIDE_PX)), np.float32(-OUTSIDE_PX)) for part in (x, y))
+    nearest, looks = cv2.split(cv2.remap(before, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT))
+    between = cv2.remap(np.ascontiguousarray(before[..., 0]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    then = np.where(np.abs(between - nearest) < np.float32(EDGE) * nearest, between, nearest)
+    now = depth_after(x, y, then, newest_from_before, camera_matrix)
+    if by_flow:
+        now = np.where(moving, then, now)
+    return now, np.where(now > 0, looks, np.float32(0.0))
 
 
 def pixels_before(
