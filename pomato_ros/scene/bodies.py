@@ -5,28 +5,29 @@ together by its motion, which all of them tell: they are carried with it, and th
 the world. What does not go with the others, as limbs and cloth, goes on alone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
 from pomato_ros.structures import MaskArray, PoseArray
 
 ALONE = -1  # the body of a track that is on none
 LEAST_TRACKS = 6  # that are seen in a frame, or there is no body
 LEAST_SHARE = 0.6  # of them that agree with its motion
+APART_SHARE = 0.5  # of the misfit of what is known: more, and a region has no second motion
 WORST_MISFIT = 2.0  # standard deviations, median over a body's tracks: beyond, it is none
 GATE = 3.0  # standard deviations, or usual misfits, beyond which a track does not belong to a body
 DEPTH_GATE = 0.1  # of the depth
-PIXEL_STD = 0.5  # px, of a place found in the image
+FOUND_PX = 0.5  # by how much a place found in the image errs, one standard deviation
 LOG_DEPTH_STD = 0.0126  # of a good network's smooth errors, which a body's tracks share
 TURN_STD_RAD = 0.05  # by which a body turns otherwise than in the frame before
-SOLVER_STEPS = 6
-SETTLED = 0.03  # standard deviations: a shorter step is the last
+SOLVER_STEPS = 4
+SETTLED = 0.1  # standard deviations: a shorter step is the last
 CALM_SHARE, CALM_FRAMES = 0.2, 5  # with fewer of its tracks in the moving mask, for longer, a body has come to rest
-VELOCITY_SMOOTHING = 0.5  # weight of the newest
 LEAST_AHEAD_M = 1e-3
 
 
@@ -55,7 +56,7 @@ class BodyMotion:
 
 @dataclass(slots=True)
 class _Body:
-    turn_rad: PoseArray = field(default_factory=lambda: np.zeros(3))  # in the frame before
+    turn_rad: PoseArray  # (3,) in the frame before
     calm_frames: int = 0
 
 
@@ -70,57 +71,115 @@ class Bodies:
     def update(
         self, tracks: BodyTracks, camera_matrix: PoseArray, depth_variance_factor: float = 1.0
     ) -> tuple[NDArray[np.int64], list[BodyMotion]]:
-        """Each track's body (n,) from now on, and what the bodies did."""
-        bodies = self._joined(tracks)
-        motions = []
+        """Each track's body (n,) from now on, and what the bodies did.
+
+        First each body goes on as the tracks that are on it tell; then lone tracks in the moving mask join a body of
+        their region, if its motion explains them, and better than rest does, or begin one of their own.
+        """
+        bodies, motions = tracks.bodies.copy(), {}
         log_depth_std = LOG_DEPTH_STD * depth_variance_factor**0.5
         for number, body in list(self._bodies.items()):
-            mine = bodies == number
-            used = mine & tracks.seen
-            solved = None
-            if np.count_nonzero(used) >= LEAST_TRACKS:
-                solved = rigid_motion(
-                    tracks.points[used],
-                    tracks.pixels[used],
-                    tracks.pixel_std[used],
-                    tracks.depth[used],
-                    camera_matrix,
-                    log_depth_std,
-                    body.turn_rad,
-                )
-            calm = not np.any(used) or float(np.mean(tracks.labels[used] > 0)) < CALM_SHARE
+            used = (bodies == number) & tracks.seen
+            solved = _solved(tracks, used, camera_matrix, log_depth_std, body.turn_rad)
+            calm = not used.any() or float(np.mean(tracks.labels[used] > 0)) < CALM_SHARE
             body.calm_frames = body.calm_frames + 1 if calm else 0
             if solved is None or body.calm_frames > CALM_FRAMES:
-                bodies[mine] = ALONE
+                bodies[bodies == number] = ALONE
                 del self._bodies[number]
                 continue
-            motion, body.turn_rad, fits = solved
+            motions[number], body.turn_rad, fits = solved
             bodies[np.flatnonzero(used)[~fits]] = ALONE
-            carried = bodies == number
-            motions.append(BodyMotion(carried, motion, carried & (tracks.bodies != number)))
-        return bodies, motions
-
-    def _joined(self, tracks: BodyTracks) -> NDArray[np.int64]:
-        """(n,) bodies, those of tracks without one being that of most tracks in their region, or a new one."""
-        bodies = tracks.bodies.copy()
         labels = np.where(tracks.seen & tracks.may_join, tracks.labels, 0)
-        alone = (bodies == ALONE) & (labels > 0)
+        alone = (tracks.bodies == ALONE) & (labels > 0)
         for label in np.unique(labels[alone]).tolist():
-            here = labels == label
-            owners = bodies[here & (bodies != ALONE)]
-            if len(owners):
-                bodies[here & alone] = np.bincount(owners).argmax()
-            elif np.count_nonzero(here) >= LEAST_TRACKS:
-                self._bodies[self._next_number] = _Body()
-                bodies[here] = self._next_number
-                self._next_number += 1
-        return bodies
+            here = np.flatnonzero(alone & (labels == label))
+            owners = np.unique(bodies[labels == label])
+            ways = [(number, motions[number]) for number in owners[owners != ALONE].tolist()]
+            found = self._joined(tracks, here, ways, camera_matrix, log_depth_std)
+            if found is not None:
+                begun, motion, fits = found
+                motions[begun] = motion
+                bodies[here[fits]] = begun
+                continue
+            if ways:
+                misfits = np.stack([misfit_px(motion, tracks, here, camera_matrix) for _, motion in ways])
+                best = misfits.argmin(axis=0)
+                goes, rests = misfits.min(axis=0), misfit_px(np.eye(4), tracks, here, camera_matrix)
+                joins = (goes < GATE * tracks.pixel_std[here]) & (goes < rests)
+                bodies[here[joins]] = np.array([number for number, _ in ways])[best[joins]]
+        carried = [(bodies == number, motion) for number, motion in motions.items()]
+        return bodies, [BodyMotion(mine, motion, mine & (tracks.bodies == ALONE)) for mine, motion in carried]
+
+    def _joined(
+        self,
+        tracks: BodyTracks,
+        here: NDArray[np.int64],
+        ways: list[tuple[int, PoseArray]],
+        camera_matrix: PoseArray,
+        log_depth_std: float,
+    ) -> tuple[int, PoseArray, MaskArray] | None:
+        """A new body of the lone tracks ``here`` (k,), its motion (4, 4), and which are on it (k,); None: it is none.
+
+        Where their region has bodies already, whose motions are ``ways``, it must explain them far better than these
+        and than rest do.
+        """
+        chosen = np.zeros(len(tracks.bodies), bool)
+        chosen[here] = True
+        solved = _solved(tracks, chosen, camera_matrix, log_depth_std, np.zeros(3))
+        if solved is None:
+            return None
+        motion, turn_rad, fits = solved
+        if ways:
+            others = (np.eye(4), *(way for _, way in ways))
+            least = min(float(np.median(misfit_px(other, tracks, here, camera_matrix))) for other in others)
+            if not float(np.median(misfit_px(motion, tracks, here, camera_matrix))) < APART_SHARE * least:
+                return None
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._bodies[number] = _Body(turn_rad)
+        return number, motion, fits
+
+
+def _solved(
+    tracks: BodyTracks, used: MaskArray, camera_matrix: PoseArray, log_depth_std: float, turn_rad: PoseArray
+) -> tuple[PoseArray, PoseArray, MaskArray] | None:
+    """:func:`rigid_motion` of the tracks ``used`` (n,); None with too few."""
+    if np.count_nonzero(used) < LEAST_TRACKS:
+        return None
+    return rigid_motion(
+        tracks.points[used],
+        tracks.pixels[used],
+        tracks.pixel_std[used],
+        tracks.depth[used],
+        camera_matrix,
+        log_depth_std,
+        turn_rad,
+    )
+
+
+def misfit_px(motion: PoseArray, tracks: BodyTracks, here: NDArray[np.int64], camera_matrix: PoseArray) -> PoseArray:
+    """(k,) px between where a motion (4, 4) takes the tracks ``here`` (k,) and where they are seen."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = project(transform(motion, tracks.points[here]), camera_matrix) - tracks.pixels[here]
+    return np.hypot(apart[:, 0], apart[:, 1])
 
 
 def regions_at(mask: MaskArray, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) the connected region of a mask (h, w) that pixels lie in, from 1 on; 0: in none."""
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    return labels[rows, columns].astype(np.int64)
+    """(n,) the connected region of a mask (h, w) that pixels lie in, from 1 on; 0: in none.
+
+    Regions are told on blocks of two by two pixels, where gaps that are narrower vanish.
+    """
+    few = halved(mask)
+    _, labels = cv2.connectedComponents(few.view(np.uint8), connectivity=4, ltype=cv2.CV_16U)
+    return np.where(mask[rows, columns], labels[rows // 2, columns // 2], 0).astype(np.int64)
+
+
+def halved(mask: MaskArray) -> MaskArray:
+    """((h + 1) // 2, (w + 1) // 2) which blocks of two by two pixels of a mask (h, w) hold any that is set."""
+    height, width = mask.shape
+    if height % 2 or width % 2:
+        mask = np.pad(mask, ((0, height % 2), (0, width % 2)))
+    pairs = np.ascontiguousarray(mask).view(np.uint16)
+    return (pairs[::2] | pairs[1::2]) != 0
 
 
 def rigid_motion(
@@ -147,64 +206,88 @@ def rigid_motion(
         turn_rad: (3,) expected, as a rotation vector.
     """
     (fx, _, cx), (_, fy, cy), _ = camera_matrix.tolist()
-    u, v = (pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy
-    log_depth = np.log(depth)
-    middle = np.median(points, axis=0)
-    arms = (points - middle).T
-    shift = np.median(np.stack((u * depth, v * depth, depth), axis=-1) - points, axis=0)
+    focal, centre = np.array(((fx,), (fy,))), np.array(((cx,), (cy,)))
+    before = np.ascontiguousarray(points.T)
+    seen = np.empty_like(before)  # pixels, log depth
+    seen[:2], seen[2] = pixels.T - centre, np.log(depth)
+    middle = medians(before)
+    arms = before - middle[:, None]
+    now = np.empty_like(before)
+    now[:2], now[2] = seen[:2] / focal * depth, depth
+    shift = medians(now - before)
     rotation, turned = np.eye(3), np.zeros(3)
     pixel_weights = 1.0 / pixel_std**2
     depth_weight = 1.0 / (log_depth_std**2 * (1 + len(points)))
-    prior = np.diag([0.0] * 3 + [1.0 / TURN_STD_RAD**2] * 3)
+    prior = 1.0 / TURN_STD_RAD**2
+    off, weights, by = np.empty_like(before), np.empty_like(before), np.zeros((6, 3, len(points)))
+    flat = by.reshape(6, -1)
     for _ in range(SOLVER_STEPS):
         arm = rotation @ arms
-        x, y, z = arm + (middle + shift)[:, None]
-        if not (z > LEAST_AHEAD_M).all():
+        place = arm + (middle + shift)[:, None]
+        if not place[2].min() > LEAST_AHEAD_M:
             return None
-        inverse = 1.0 / z
-        off = np.stack((fx * (x * inverse - u), fy * (y * inverse - v), np.log(z) - log_depth))
-        weights = np.empty_like(off)
-        weights[:2] = pixel_weights / (1.0 + (off[0] ** 2 + off[1] ** 2) * pixel_weights / GATE)
-        weights[2] = depth_weight / (1.0 + (off[2] / (GATE * log_depth_std)) ** 2)
-        by = _by_motion(arm, x * inverse, y * inverse, inverse, fx, fy)
-        weighted = by * weights[:, None]
-        normal = sum((weighted[row] @ by[row].T for row in range(3)), start=prior)
-        pull = np.einsum("rpn,rn->p", weighted, off)
-        pull[3:] += prior[3:, 3:] @ (turned - turn_rad)
-        try:
-            step = -np.linalg.solve(normal, pull)
-        except np.linalg.LinAlgError:
+        _residuals(place, seen, focal, off)
+        squares = off * off  # Cauchy's weights fall to a half at the root of GATE in pixels, and at GATE in depth
+        weights[:2] = pixel_weights / (1.0 + (squares[0] + squares[1]) * (pixel_weights / GATE))
+        weights[2] = depth_weight / (1.0 + squares[2] / (GATE * log_depth_std) ** 2)
+        _by_motion(arm, place, focal, by)
+        weighted = flat * weights.ravel()
+        normal, pull = weighted @ flat.T, weighted @ off.ravel()
+        normal.ravel()[21::7] += prior  # of the turn
+        pull[3:] += prior * (turned - turn_rad)
+        solved, column = cv2.solve(normal, pull[:, None], flags=cv2.DECOMP_CHOLESKY)
+        if not solved:
             return None
+        step = -column[:, 0]
         shift, rotation, turned = shift + step[:3], rotation_exp(step[3:]) @ rotation, turned + step[3:]
         if step @ normal @ step < SETTLED**2:
             break
     motion = pose_from(rotation, middle + shift - rotation @ middle)
-    x, y, z = transform(motion, points).T
-    if not (z > LEAST_AHEAD_M).all():
+    place = rotation @ arms + (middle + shift)[:, None]
+    if not place[2].min() > LEAST_AHEAD_M:
         return None
-    misfit = np.hypot(fx * (x / z - u), fy * (y / z - v))
-    if not np.median(misfit / pixel_std) <= WORST_MISFIT:
+    _residuals(place, seen, focal, off)
+    misfit = np.hypot(off[0], off[1])
+    usual_misfit, usual_stds = medians(np.stack((misfit, misfit / pixel_std))).tolist()
+    if not usual_stds <= WORST_MISFIT:
         return None
-    usual = np.maximum(pixel_std, max(PIXEL_STD, 1.5 * float(np.median(misfit))))
-    fits = (misfit < GATE * usual) & (np.abs(np.log(z) - log_depth) < DEPTH_GATE)
+    usual = np.maximum(pixel_std, max(FOUND_PX, 1.5 * usual_misfit))
+    fits = (misfit < GATE * usual) & (np.abs(off[2]) < DEPTH_GATE)
     if np.count_nonzero(fits) < max(LEAST_TRACKS, LEAST_SHARE * len(points)):
         return None
     return motion, turned, fits
 
 
-def _by_motion(arm: PoseArray, x: PoseArray, y: PoseArray, inverse: PoseArray, fx: float, fy: float) -> PoseArray:
-    """(3, 6, n) how pixel x, y and log depth change with the shift and with a turn about the middle.
+def medians(rows: PoseArray) -> PoseArray:
+    """(r,) of each of a few short rows (r, n): NumPy's own takes longer for a call than for so little."""
+    ordered, half = np.sort(rows, axis=1), rows.shape[1] // 2
+    return ordered[:, half] if rows.shape[1] % 2 else 0.5 * (ordered[:, half - 1] + ordered[:, half])
 
-    ``arm`` (3, n) from the middle; ``x``, ``y`` (n,) on the plane at distance 1; ``inverse`` (n,) of the depth.
+
+def _residuals(place: PoseArray, seen: PoseArray, focal: PoseArray, off: PoseArray) -> None:
+    """Into ``off`` (3, n) by how much places (3, n) are off what is ``seen`` (3, n): px from the centre, log depth."""
+    np.divide(place[:2], place[2], out=off[:2])
+    off[:2] *= focal
+    np.log(place[2], out=off[2])
+    off -= seen
+
+
+def _by_motion(arm: PoseArray, place: PoseArray, focal: PoseArray, by: PoseArray) -> None:
+    """Into ``by`` (6, 3, n) how pixel x, y and log depth change with the shift and with a turn about the middle.
+
+    ``arm`` (3, n) from there to the ``place`` (3, n); ``focal`` (2, 1) px; what is 0 in ``by`` stays as it is.
     """
-    by = np.zeros((3, 6, len(inverse)))
-    by[0, 0], by[0, 2] = fx * inverse, -fx * x * inverse
-    by[1, 1], by[1, 2] = fy * inverse, -fy * y * inverse
-    by[2, 2] = inverse
+    inverse = 1.0 / place[2]
+    a, b = scale = focal * inverse
+    by[0, 0], by[1, 1], by[2, 2] = a, b, inverse
+    along = by[2]
+    np.multiply(scale * inverse, -place[:2], out=along[:2])
     p, q, r = arm
-    a, b, c = by[:, 0], by[:, 1], by[:, 2]
-    by[:, 3], by[:, 4], by[:, 5] = q * c - r * b, r * a - p * c, p * b - q * a
-    return by
+    np.multiply(q, along, out=by[3])
+    by[3, 1] -= r * b
+    np.multiply(-p, along, out=by[4])
+    by[4, 0] += r * a
+    by[5, 0], by[5, 1] = -q * a, p * b
 
 
 def in_world(motion_camera: PoseArray, world_from_camera: PoseArray) -> PoseArray:

@@ -52,7 +52,7 @@ from pomato_ros.scene.scale import (
     scaled_about,
 )
 from pomato_ros.scene.tracks import Tracker, TrackObservation, empty_track_set
-from pomato_ros.scene.trust import PoseTrust
+from pomato_ros.scene.trust import ENOUGH_ALONE, PoseTrust
 from pomato_ros.structures import (
     FloatArray,
     Intrinsics,
@@ -89,6 +89,7 @@ class FrameMemory:
     covariance: PoseArray  # (6, 6), without what the doubt of the scale adds
     prior_from_camera: PoseArray | None = None  # (4, 4) as another odometry has it
     guessed: bool = False  # placed where the camera was seen last; its image may show nothing
+    astray_m: float = 0.0  # standard deviation of the position, in the covariance, that grows with the way
 
     def rescaled(self, factor: float, centre_world: PoseArray) -> "FrameMemory":
         """The same in a world whose lengths grow by ``factor`` about a point."""
@@ -106,6 +107,7 @@ class Placement:
     relative: RelativePose | None
     reference_metres_per_unit: float  # of the pair in the reference camera; without meaning while lost
     on_landmarks: bool = False  # which then know the newest frame's own scale too
+    astray_m: float = 0.0  # as in :class:`FrameMemory`
 
 
 class SceneEstimator:
@@ -269,7 +271,7 @@ class SceneEstimator:
             if base.prior_from_camera is not None and place.world_from_camera is not None:
                 return scale_from_way(
                     place.world_from_camera[:3, 3] - base.world_from_camera[:3, 3],
-                    (place.covariance - base.covariance)[:3, :3] if place.covariance is not None else np.eye(3),
+                    between(base, place) if place.covariance is not None else np.eye(3),
                     newest.prior_from_camera[:3, 3] - base.prior_from_camera[:3, 3],
                     overlap=len(self._frames),
                 )
@@ -350,7 +352,7 @@ class SceneEstimator:
         if together is not None and isinstance(on_points, RelativePose):
             relative: RelativePose | PnpFailure = against(reference, together, on_points, scale)
         else:
-            relative = self._relative_pose(window, pair, mask, intrinsics, scale, on_points)
+            relative = self._relative_pose(window, pair, mask, intrinsics, scale, self._alone(on_points))
         if isinstance(relative, PnpFailure):
             return self._lost(relative.reason, pair)
         if not self._trusted(relative) or not self._borne_out(relative, mask):
@@ -366,7 +368,7 @@ class SceneEstimator:
         covariance = covariance + in_world(reference.world_from_camera, relative.covariance, scale)
         doubt = scale_doubt(measured, reference_from_newest[:3, 3])
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
-        return Placement(self._state(), pose, covariance, relative, scale)
+        return Placement(self._state(), pose, covariance, relative, scale, astray_m=reference.astray_m)
 
     def _believed(
         self, on_points: RelativePose, found: LandmarkPose | None, reference: FrameMemory, scale: float
@@ -375,6 +377,17 @@ class SceneEstimator:
         if found is not None and self._has_say(on_points, reference):
             self._trust.compare(self._apart(found, on_points, reference, scale))
         return doubted(on_points, self._trust.variance_factor)
+
+    def _alone(self, on_points: RelativePose | PnpFailure) -> RelativePose | PnpFailure:
+        """The pointmap's pose where nothing in the image backs it: as many pixels of a weak network agree in noise."""
+        if isinstance(on_points, PnpFailure) or not (self._uses_landmarks() and self._trust.is_weak):
+            return on_points
+        if on_points.inlier_ratio >= ENOUGH_ALONE:
+            return on_points
+        return PnpFailure(
+            f"only {on_points.inlier_ratio:.0%} of the still pixels agree with a pose of a weak network, "
+            "and nothing in the image backs it"
+        )
 
     def _together(
         self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
@@ -439,7 +452,7 @@ class SceneEstimator:
         since_m = found.world_from_camera[:3, 3] - self._landmarks_begun_m
         covariance = carried(self._landmarks_covariance, since_m) + found.covariance
         covariance += np.outer(self._contradiction, self._contradiction)
-        astray_m = PLACE_SHARE * self._way_m
+        astray_m = PLACE_SHARE * float(np.sqrt(self._trust.astray_variance_factor)) * self._way_m
         covariance += np.diag([astray_m**2] * 3 + [(astray_m / typical_depth(reference.depth_m)) ** 2] * 3)
         relative = RelativePose(
             in_metres(invert(reference.world_from_camera) @ found.world_from_camera, 1.0 / scale),
@@ -448,7 +461,8 @@ class SceneEstimator:
             found.inliers,
             found.residual_px,
         )
-        return Placement(self._state(), found.world_from_camera, covariance, relative, scale, on_landmarks=True)
+        pose = found.world_from_camera
+        return Placement(self._state(), pose, covariance, relative, scale, on_landmarks=True, astray_m=astray_m)
 
     def _lost(self, reason: str, pair: ReferencePair) -> Placement:
         """No pose; the log tells when that begins."""
@@ -624,7 +638,8 @@ class SceneEstimator:
         if self._last_good is not None:
             gone_m = place.world_from_camera[:3, 3] - self._last_good[1].world_from_camera[:3, 3]
             self._way_m += float(np.linalg.norm(gone_m))
-        memory = FrameMemory(depth_m, static, place.world_from_camera, place.covariance, newest.prior_from_camera)
+        pose, prior = place.world_from_camera, newest.prior_from_camera
+        memory = FrameMemory(depth_m, static, pose, place.covariance, prior, astray_m=place.astray_m)
         known = self._frames.get(newest.stamp_ns, memory)
         self._frames[newest.stamp_ns] = dataclasses.replace(known, prior_from_camera=newest.prior_from_camera)
         if self._last_good is not None and not _says_something(depth_m):  # placed, but its own map is empty
@@ -764,6 +779,16 @@ def typical_depth(depth: FloatArray) -> float:
 def _says_something(depth: FloatArray) -> bool:
     """Whether a depth map (h, w) has any that is in front of the camera."""
     return bool(((depth > 0) & (depth < np.inf)).any())
+
+
+def between(base: FrameMemory, place: Placement) -> PoseArray:
+    """(3, 3) covariance of the way from a remembered frame to a placed one, apart from how far a path goes astray.
+
+    That is one factor of all ways for long: just what a sensor of the scale tells, and no error of its telling.
+    """
+    assert place.covariance is not None  # noqa: S101
+    apart: PoseArray = (place.covariance - base.covariance)[:3, :3]
+    return apart - (place.astray_m**2 - base.astray_m**2) * np.eye(3)
 
 
 def unseen_motion(seconds: float) -> PoseArray:

@@ -10,13 +10,13 @@ import numpy as np
 
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.scale import scaled_about
+from pomato_ros.scene.surface import ONE_SURFACE
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 LOOKS_STILL, LOOKS_MOVING = 25.0, 1.5  # frames that a mean is over at most; what moves soon has another depth
 FITS = 0.07  # a look farther from the mean than this share of it is of another surface
 HOLE = -1e6  # in place of a depth: like nothing beside it
 LONG_SIDE_PX = 128  # means of larger images are kept of every other row and column, or fewer
-EDGE = 0.05  # neighbours whose depths differ by a larger share are not interpolated between
 OUTSIDE_PX = 1e5  # what was in no image is put there
 
 
@@ -118,7 +118,7 @@ def carried_means(
     x, y = (np.fmax(np.fmin(part, np.float32(OUTSIDE_PX)), np.float32(-OUTSIDE_PX)) for part in (x, y))
     nearest, looks = cv2.split(cv2.remap(before, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT))
     between = cv2.remap(np.ascontiguousarray(before[..., 0]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    then = np.where(np.abs(between - nearest) < np.float32(EDGE) * nearest, between, nearest)
+    then = np.where(np.abs(between - nearest) < np.float32(ONE_SURFACE) * nearest, between, nearest)
     now = depth_after(x, y, then, newest_from_before, camera_matrix)
     if by_flow:
         now = np.where(moving, then, now)

@@ -232,7 +232,8 @@ class Errors:
 def few_of(values: FloatArray) -> FloatArray:
     """(..., n) evenly spread pixels of (..., h, w), some LEARN_PX along the long side."""
     stride = max(1, round(max(values.shape[-2:]) / LEARN_PX))
-    few = values[..., stride // 2 :: stride, stride // 2 :: stride]
+    first_row, first_column = (min(stride // 2, side - 1) for side in values.shape[-2:])
+    few = values[..., first_row::stride, first_column::stride]
     return few.reshape(*few.shape[:-2], -1)
 
 
@@ -469,7 +470,7 @@ def doubt(maps: PairMaps, stride: int = 1) -> FloatArray:
     if not np.isfinite(np.dot(least.ravel(), least.ravel())):
         least[~np.isfinite(least)] = 0.0
     around = cv2.blur(least, (CONFIDENCE_PX, CONFIDENCE_PX), least)
-    typical = np.float32(quantile_of(around[::2, ::2], 0.5))
+    typical = np.float32(max(quantile_of(around[::2, ::2], 0.5), 1e-6))
     np.divide(typical, cv2.max(around, 1e-6, around), out=around)
     return np.clip(around, np.float32(DOUBT[0]), np.float32(DOUBT[1]), out=around)
 

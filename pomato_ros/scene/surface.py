@@ -32,18 +32,19 @@ def depth_at(depth_m: FloatArray, pixels: PoseArray) -> PoseArray:
     The inverse depth of a plane is linear in the image.
     """
     height, width = depth_m.shape
-    nearest = depth_m[nearest_pixels(pixels, depth_m.shape)].astype(np.float64)
     if height < 2 or width < 2:
-        return nearest
-    corner = np.floor(np.where(np.isfinite(pixels), pixels, 0.0)).astype(np.int64).clip(0, (width - 2, height - 2))
-    right, down = (pixels - corner).clip(0.0, 1.0).T
-    first = corner[:, 1] * width + corner[:, 0]
-    around = depth_m.ravel()[np.stack((first, first + 1, first + width, first + width + 1))].astype(np.float64)
+        return depth_m[nearest_pixels(pixels, depth_m.shape)].astype(np.float64)
+    places = np.fmin(np.fmax(pixels.T, 0.0), ((width - 1.0,), (height - 1.0,)))  # what is no number becomes one
+    corner = np.minimum(places.astype(np.int64), ((width - 2,), (height - 2,)))
+    right, down = places - corner
+    first = corner[1] * width + corner[0]
+    around = depth_m.ravel().take(first + np.array(((0,), (1,), (width,), (width + 1,)))).astype(np.float64)
+    beyond_x, beyond_y = np.rint(places).astype(np.int64) - corner
+    nearest = around[2 * beyond_y + beyond_x, np.arange(len(first))]
     with np.errstate(all="ignore"):
         whole = around.max(axis=0) < (1.0 + ONE_SURFACE) * around.min(axis=0)
-        upper_left, upper_right, lower_left, lower_right = 1.0 / around
-        upper = upper_left + right * (upper_right - upper_left)
-        lower = lower_left + right * (lower_right - lower_left)
+        inverse = 1.0 / around
+        upper, lower = inverse[::2] + right * (inverse[1::2] - inverse[::2])
         between = 1.0 / (upper + down * (lower - upper))
     return np.where(whole, between, nearest)
 
@@ -57,18 +58,33 @@ def jumps(depth_m: FloatArray, side_px: int, ratio: float) -> MaskArray:
     return (farthest > np.float32(ratio) * nearest) | (nearest <= 0)
 
 
-def visible_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> MaskArray:
-    """(n,) points at ``pixels`` (n, 2) and ``depth_m`` (n,) inside the image and not behind ``surface_m`` (h, w)."""
-    surface = surface_m[nearest_pixels(pixels, surface_m.shape)]
-    with np.errstate(invalid="ignore"):
-        return inside(pixels, surface_m.shape) & (depth_m < surface * (1 + OCCLUSION_SHARE))
+def jumps_at(
+    depth_m: FloatArray, rows: NDArray[np.int64], columns: NDArray[np.int64], side_px: int, ratio: float
+) -> MaskArray:
+    """(n,) :func:`jumps` at a few pixels of the map, which are given by rows (n,) and columns (n,)."""
+    height, width = depth_m.shape
+    reach = np.arange(side_px) - side_px // 2
+    y, x = (rows[:, None] + reach).clip(0, height - 1), (columns[:, None] + reach).clip(0, width - 1)
+    around = depth_m[y[:, :, None], x[:, None, :]].reshape(len(rows), -1)
+    around = np.where(np.isfinite(around), around, np.float32(0.0))
+    nearest, farthest = around.min(axis=1), around.max(axis=1)
+    at_jump: MaskArray = (farthest > np.float32(ratio) * nearest) | (nearest <= 0)
+    return at_jump
 
 
-def uncovered_at(pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray) -> MaskArray:
-    """(n,) points inside the image that lie on the surface, neither behind it nor far before it."""
+def visible_at(
+    pixels: PoseArray, depth_m: PoseArray, surface_m: FloatArray, must_touch: MaskArray | None = None
+) -> MaskArray:
+    """(n,) points at ``pixels`` (n, 2) and ``depth_m`` (n,) inside the image and not behind ``surface_m`` (h, w).
+
+    Those that ``must_touch`` (n,) it are not far before it, either.
+    """
     surface = surface_m[nearest_pixels(pixels, surface_m.shape)]
     with np.errstate(invalid="ignore"):
-        return inside(pixels, surface_m.shape) & (np.abs(depth_m - surface) < OCCLUSION_SHARE * surface)
+        before = depth_m - surface
+        reach = OCCLUSION_SHARE * surface
+        visible = inside(pixels, surface_m.shape) & (before < reach)
+        return visible if must_touch is None else visible & ((before > -reach) | ~must_touch)
 
 
 def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
@@ -78,20 +94,24 @@ def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
     all that lies around the pixels. What is not finite is read as it is.
     """
     height, width, channels = maps.shape
-    corner = np.floor(pixels).astype(int)
-    share = (pixels - corner)[:, None, :]
+    corner = np.floor(pixels.T).astype(np.int64)  # (2, n)
+    right, down = (pixels.T - corner)[..., None]
     margin = blur_px // 2
     reach = np.arange(-margin, margin + 2)
-    x = (corner[:, 0, None] + reach).clip(0, width - 1)
-    y = (corner[:, 1, None] + reach).clip(0, height - 1)
-    around = maps.reshape(-1, channels).take(y.T[:, :, None] * width + x, axis=0)  # (side, n, side, c)
+    x = (corner[0, :, None] + reach).clip(0, width - 1)
+    y = (corner[1] + reach[:, None]).clip(0, height - 1)
+    around = maps.reshape(-1, channels).take((y * width)[:, :, None] + x, axis=0)  # (side, n, side, c)
     middle = slice(margin, margin + 2)
     corners = around[middle, :, middle].astype(np.float64)
     if margin:
-        side = len(reach)
-        strip = cv2.medianBlur(np.ascontiguousarray(around.reshape(side, -1, channels), np.float32), blur_px)
+        strip = cv2.medianBlur(around.reshape(len(reach), -1, channels).astype(np.float32, copy=False), blur_px)
         medians = strip.reshape(around.shape)[middle, :, middle]
-        usable = np.isfinite(around).all(axis=(0, 2, 3))
-        corners = np.where(usable[None, :, None, None], medians, corners)
-    upper, lower = corners[:, :, 0] + share[..., 0] * (corners[:, :, 1] - corners[:, :, 0])
-    return upper + share[..., 1] * (lower - upper)
+        flat = around.ravel()
+        if np.isfinite(np.dot(flat, flat)):
+            corners = medians.astype(np.float64)
+        else:
+            usable = np.isfinite(around).all(axis=(0, 2, 3))
+            corners = np.where(usable[None, :, None, None], medians, corners)
+    upper, lower = corners[:, :, 0] + right * (corners[:, :, 1] - corners[:, :, 0])
+    between: PoseArray = upper + down * (lower - upper)
+    return between

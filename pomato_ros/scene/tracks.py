@@ -16,29 +16,31 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
-from pomato_ros.scene.bodies import ALONE, PIXEL_STD, Bodies, BodyTracks, in_world, regions_at
+from pomato_ros.scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, in_world, medians, regions_at
 from pomato_ros.scene.features import softened
 from pomato_ros.scene.follow import follow_from
-from pomato_ros.scene.moving import without_strays
+from pomato_ros.scene.moving import BLUR_PX, without_strays
 from pomato_ros.scene.surface import (
     OCCLUSION_SHARE,
     depth_at,
     inside,
     jumps,
+    jumps_at,
     nearest_pixels,
     sample,
-    uncovered_at,
     visible_at,
 )
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
-PATCH_PX = 11  # that is compared with the reference frame's: tracks need not lie on corners
-FAR, NEAR = 3, 1  # levels of the image pyramid above the image, of a start that is rough and of one that is good
-STEPS = 10  # most of Lucas and Kanade's on a level
+PATCH_PX = 9  # that is compared with the reference frame's: tracks need not lie on corners
+FAR, NEAR = 2, 0  # levels of the pyramid above half the image, for a rough start, and above the image from a good one
+STEPS = 5  # most of Lucas and Kanade's on a level
 TEXTURE_PX = 9  # side of the patch whose texture a seed is chosen by
 SEED_JUMP_PX, BIRTH_JUMP_PX = 7, 5  # a seed and a track's first look keep half of these away from jumps in depth
 JUMP_RATIO = 1.1
 AT_JUMP = 1e-3  # by which the texture at a jump counts
+AROUND_CELL_PX = max(TEXTURE_PX // 2 + 1, SEED_JUMP_PX // 2 + BLUR_PX // 2)  # what tells of a pixel lies so near
+FEW_CELLS = 60  # in as many or fewer, seeds are looked for cell by cell
 VELOCITY_SMOOTHING = 0.5  # weight of the newest difference
 LOOKS_KEPT = 20.0  # a resting track's place is a mean over about so many looks
 RECENT_SHARE = 0.4  # weight of the newest look in the mean over recent ones
@@ -46,7 +48,6 @@ MOVED_SHARE = 0.035  # of the depth: recent looks that lie farther from the plac
 LONGEST_STEP = 0.07  # of the depth: a look farther off pulls a place no more than one so far
 SURE_LOOKS = 4.0  # after which a resting track that is out of sight waits where it is
 REST_SHARE = 0.02  # of the long side: farther from its place the image of a resting track is another one's
-FOUND_PX = 0.5  # by how much a place found in the image errs
 ASTRAY = 5.0  # times farther from where the matching pointmap has it than usual, a place found is another one's
 FEW_PLACES = 8  # tell nothing of what is usual
 LEAST_SHARE = 0.15  # in the places found, that a matching pointmap has which is sure where the image shows nothing
@@ -92,9 +93,18 @@ class _Alive:
             self.bodies[index],
         )
 
+    def carried(self) -> MaskArray:
+        """(n,) those on a body."""
+        carried: MaskArray = self.bodies != ALONE
+        return carried
+
+    def moving(self) -> MaskArray:
+        """(n,) those that are not where they were in the world."""
+        return self.dynamic | self.carried()
+
     def at_rest(self) -> MaskArray:
         """(n,) those that have a place where they stay, in the world or on the body that carries them."""
-        return (~self.dynamic | (self.bodies != ALONE)) & (self.looks > 0)
+        return (~self.dynamic | self.carried()) & (self.looks > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,42 @@ class TrackObservation:
     metres_per_unit: float = 1.0  # of points_matched
     blur_px: int = 1  # side of the square over which points_matched is to be the median, 1 or 5
     depth_variance_factor: float = 1.0  # of the depth's errors, a good network's being 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The tracks that were visible in a frame."""
+
+    ids: NDArray[np.int64]  # (n,) ascending
+    pixels: PoseArray  # (n, 2)
+
+    def of(self, ids: NDArray[np.int64]) -> PoseArray:
+        """(m, 2) the pixels of the tracks ``ids`` (m,), NaN of those that were not."""
+        pixels = np.full((len(ids), 2), np.nan)
+        if len(self.ids):
+            row = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+            found = self.ids[row] == ids
+            pixels[found] = self.pixels[row[found]]
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """The tracks as the newest camera would see them; in its frame, metres."""
+
+    camera_from_world: PoseArray
+    camera_matrix: PoseArray  # (3, 3)
+    before: PoseArray  # (n, 3) where they were in the world, the frame before
+    now: PoseArray  # (n, 3) where they are if what moves goes on as it did
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the newest image shows of the tracks."""
+
+    places: PoseArray  # (n, 2) px
+    depth: PoseArray  # (n,) of the surface there
+    known: MaskArray  # (n,) which of them count
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,35 +192,39 @@ class Tracker:
         self._bodies = Bodies()
         self._reference_stamp_ns: int | None = None
         self._last_stamp_ns = 0
-        self._last_image: NDArray[np.uint8] | None = None  # softened, as the next
+        self._last_half: NDArray[np.uint8] | None = None  # softened, as the next, and of half the size
         self._reference_image: NDArray[np.uint8] | None = None
-        self._seen_pixels: dict[int, dict[int, tuple[float, float]]] = {}
+        self._seen: dict[int, _Seen] = {}
 
     def update(self, observation: TrackObservation) -> TrackSet:
         """Follow every track to the newest frame."""
         if observation.reference_stamp_ns != self._reference_stamp_ns:
             self._hand_over(observation)
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
-        told = self._read(observation, followed)
+        expected = self._expected(observation)
+        told = self._read(observation, followed, expected)
         image = softened(observation.image_rgb)
-        places, found, told = self._find(image, told, followed, observation)
-        self._carry(places, found, followed, told, observation)
-        looks = self._look(places, found, followed, told, observation)
-        seen = followed if observation.points_matched is not None else followed & found
-        moves = seen | (followed & self._alive.dynamic)
-        sure = found | (told.share > LEAST_SHARE)
+        half = cv2.pyrDown(image)
+        found, told = self._find(image, half, told, followed, expected, observation)
+        before = expected.before
+        if self._carry(found, followed, told, expected, observation):
+            before = transform(expected.camera_from_world, self._alive.positions_world)
+        looks = self._look(before, found, followed, told, expected.camera_matrix, observation)
+        seen = followed if observation.points_matched is not None else followed & found.known
+        moves = seen | (followed & self._alive.dynamic & (self._alive.bodies == ALONE))
+        moves &= np.isfinite(looks[:, 2]) | (self._alive.looks == 0)  # what tells nothing leaves a track where it is
+        sure = found.known | (told.share > LEAST_SHARE)
         self._move(transform(observation.world_from_camera, looks), moves, sure, looks[:, 2], observation)
-        in_camera = transform(invert(observation.world_from_camera), self._alive.positions_world)
-        image_pixels = project(in_camera, observation.intrinsics.matrix())
-        visible = visible_at(image_pixels, in_camera[:, 2], observation.depth)
-        visible &= seen | uncovered_at(image_pixels, in_camera[:, 2], observation.depth)
+        in_camera = transform(expected.camera_from_world, self._alive.positions_world)
+        image_pixels = project(in_camera, expected.camera_matrix)
+        visible = visible_at(image_pixels, in_camera[:, 2], observation.depth, must_touch=~seen)
         self._note(observation, image_pixels, visible)
-        self._last_image = image
+        self._last_half = half
+        confidence = told.confidence
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
-        self._alive = self._alive.pick(kept)
-        return self._snapshot(
-            self._alive.image_pixels.astype(np.float32), told.confidence[kept].astype(np.float32), visible[kept]
-        )
+        if not kept.all():
+            self._alive, confidence, visible = self._alive.pick(kept), confidence[kept], visible[kept]
+        return self._snapshot(self._alive.image_pixels.astype(np.float32), confidence.astype(np.float32), visible)
 
     def rescale(self, factor: float, centre_world: PoseArray) -> None:
         """Lengths of the world grow by ``factor`` about the point ``centre_world`` (3,)."""
@@ -189,11 +239,10 @@ class Tracker:
         What rests, in the world or on a body, and was not seen there waits at its place, till it is uncovered and a
         window begins where it is seen.
         """
-        seen = self._seen_pixels.get(observation.reference_stamp_ns, {})
-        found = np.array([track_id in seen for track_id in self._alive.ids], dtype=bool)
-        self._alive = self._alive.pick(found | (self._alive.at_rest() & (self._alive.looks >= SURE_LOOKS)))
-        nowhere = (np.nan, np.nan)
-        places = np.array([seen.get(i, nowhere) for i in self._alive.ids.tolist()], dtype=np.float64).reshape(-1, 2)
+        seen = self._seen.get(observation.reference_stamp_ns, NOT_SEEN)
+        places = seen.of(self._alive.ids)
+        goes_on = np.isfinite(places[:, 0]) | (self._alive.at_rest() & (self._alive.looks >= SURE_LOOKS))
+        self._alive, places = self._alive.pick(goes_on), places[goes_on]
         height, width = observation.depth.shape
         self._alive.reference_pixels = places.clip(0, (width - 1, height - 1))  # maps have no values beyond centres
         self._reference_stamp_ns = observation.reference_stamp_ns
@@ -202,13 +251,16 @@ class Tracker:
 
     def _seed(self, observation: TrackObservation) -> None:
         """New tracks in grid cells that hold none, evenly thinned down to the limit."""
-        seeds = self._places_for_seeds(observation)
+        rows, columns = grid_of(observation.depth.shape, self._grid_px)
+        free = np.ones((rows, columns), dtype=bool)
         followed = self._alive.reference_pixels[np.isfinite(self._alive.reference_pixels[:, 0])]
-        taken = {tuple(cell) for cell in (followed // self._grid_px).astype(int)}
-        free = np.array([tuple(cell) not in taken for cell in (seeds // self._grid_px).astype(int)], dtype=bool)
+        column, row = (followed // self._grid_px).astype(np.int64).T
+        on_grid = (row < rows) & (column < columns)
+        free[row[on_grid], column[on_grid]] = False
+        cells = np.flatnonzero(free)
         room = max(0, self._max_tracks - len(self._alive.ids))
-        candidates = seeds[free]
-        chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(room, len(candidates))).astype(int))]
+        cells = cells[np.unique(np.linspace(0, len(cells) - 1, min(room, len(cells))).astype(int))]
+        chosen = self._places_for_seeds(observation, cells)
         count = len(chosen)
         ids = np.arange(self._next_id, self._next_id + count)
         self._next_id += count
@@ -229,26 +281,56 @@ class Tracker:
             np.concatenate((old.bodies, np.full(count, ALONE))),
         )
 
-    def _places_for_seeds(self, observation: TrackObservation) -> PoseArray:
-        """(n, 2) pixels of the reference frame, one in each grid cell: where texture tells most, off jumps in depth."""
+    def _places_for_seeds(self, observation: TrackObservation, cells: NDArray[np.int64]) -> PoseArray:
+        """(n, 2) pixels of the reference frame in cells (n,), which are counted through by rows.
+
+        They are where texture tells most, off jumps in depth.
+        """
+        size, (height, width) = self._grid_px, observation.depth.shape
+        if len(cells) > FEW_CELLS:
+            return best_of_cells(self._worth(observation, (0, height), (0, width)), size)[cells]
+        row, column = np.divmod(cells, max(1, grid_of((height, width), size)[1]))
+        worth = np.zeros((len(cells), size, size), np.float32)
+        for cell, top, left in zip(worth, (size * row).tolist(), (size * column).tolist(), strict=True):
+            begin_y, begin_x = max(0, top - AROUND_CELL_PX), max(0, left - AROUND_CELL_PX)
+            end_y, end_x = (min(side, at + size + AROUND_CELL_PX) for side, at in ((height, top), (width, left)))
+            part = self._worth(observation, (begin_y, end_y), (begin_x, end_x))
+            inner = part[top - begin_y : top - begin_y + size, left - begin_x : left - begin_x + size]
+            cell[: inner.shape[0], : inner.shape[1]] = inner
+        y, x = np.divmod(best_pixels(worth), size)
+        return np.stack((size * column + x, size * row + y), axis=-1).astype(np.float64)
+
+    def _worth(self, observation: TrackObservation, rows: tuple[int, int], columns: tuple[int, int]) -> FloatArray:
+        """(h, w) of a part of the reference frame, from its first row and column up to its last."""
         assert self._reference_image is not None  # noqa: S101
-        worth: FloatArray = cv2.cornerMinEigenVal(self._reference_image, TEXTURE_PX)
+        part = np.s_[rows[0] : rows[1], columns[0] : columns[1]]
+        worth: FloatArray = cv2.cornerMinEigenVal(self._reference_image[part], TEXTURE_PX)
         if observation.points_matched is not None:
-            depth = observation.points_matched[..., 2].numpy()
+            depth = observation.points_matched.numpy()[..., 2][part]
             if np.isfinite(depth).all():
                 at_jump = jumps(without_strays(depth), SEED_JUMP_PX, JUMP_RATIO)
                 worth = np.where(at_jump, np.float32(AT_JUMP) * worth, worth)
-        return best_of_cells(worth, self._grid_px)
+        return worth
 
-    def _read(self, observation: TrackObservation, followed: MaskArray) -> _Told:
+    def _expected(self, observation: TrackObservation) -> _Expected:
+        """Where tracks were, and where they are expected; what moves goes on as it did."""
+        camera_from_world = invert(observation.world_from_camera)
+        before = now = transform(camera_from_world, self._alive.positions_world)
+        rows = np.flatnonzero(self._alive.moving())
+        if len(rows):
+            seconds = (observation.stamp_ns - self._last_stamp_ns) * 1e-9
+            now = before.copy()
+            now[rows] += seconds * (self._alive.velocities_world[rows] @ camera_from_world[:3, :3].T)
+        return _Expected(camera_from_world, observation.intrinsics.matrix(), before, now)
+
+    def _read(self, observation: TrackObservation, followed: MaskArray, expected: _Expected) -> _Told:
         """What the matching pointmap says of the ``followed`` tracks (n,): nothing, and confidence 1, of the others.
 
         Without it where they are expected, and 1.
         """
         points, confidence = np.full((len(followed), 3), np.nan), np.ones(len(followed))
         if observation.points_matched is None or observation.conf_match is None:
-            expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
-            points[followed] = expected[followed]
+            points[followed] = expected.now[followed]
         elif followed.any():
             pixels = self._alive.reference_pixels[followed]
             maps, confidences = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
@@ -256,136 +338,148 @@ class Tracker:
             with np.errstate(invalid="ignore"):
                 told = sample(confidences, pixels)[:, 0]
             confidence[followed] = np.where(np.isfinite(told), told, 1.0)
-        return _Told(points, confidence, project(points, observation.intrinsics.matrix()))
+        return _Told(points, confidence, project(points, expected.camera_matrix))
 
     def _find(
-        self, image: NDArray[np.uint8], told: _Told, followed: MaskArray, observation: TrackObservation
-    ) -> tuple[PoseArray, MaskArray, _Told]:
-        """Pixels (n, 2) where tracks look as on the reference frame, which were found (n,), how the pointmap errs.
+        self,
+        image: NDArray[np.uint8],
+        half: NDArray[np.uint8],
+        told: _Told,
+        followed: MaskArray,
+        expected: _Expected,
+        observation: TrackObservation,
+    ) -> tuple[_Found, _Told]:
+        """Where tracks look as on the reference frame, and how the matching pointmap errs.
 
+        ``image`` (h, w) and ``half`` of it in each direction are the newest frame's.
         Found are only those that the surface there is as far away as what is known of them has it, of what rests those
         that are about where they were, and those that the matching pointmap does not contradict. Its say in the place
         is by how well it agrees with the image.
         """
-        alive = self._alive
-        places, found = np.zeros_like(alive.reference_pixels), np.zeros_like(followed)
-        expected = transform(invert(observation.world_from_camera), self._expected_world(observation.stamp_ns))
-        expected_px = project(expected, observation.intrinsics.matrix())
-        if not followed.any() or self._reference_image is None:
-            return places, found, told
-        start = alive.reference_pixels[followed]
+        alive, rows = self._alive, np.flatnonzero(followed)
+        everywhere = _Found(
+            np.zeros_like(alive.reference_pixels), np.full(len(followed), np.nan), np.zeros_like(followed)
+        )
+        if not len(rows) or self._reference_image is None:
+            return everywhere, told
+        start, told_px = alive.reference_pixels[rows], told.pixels[rows]
+        expected_px, at_rest = project(expected.now[rows], expected.camera_matrix), alive.at_rest()[rows]
         if observation.reference_stamp_ns == observation.stamp_ns:
-            places[followed], found[followed] = start, True
+            places, found = start, np.ones(len(rows), dtype=bool)
         else:
-            begin = np.where(inside(told.pixels[followed], image.shape)[:, None], told.pixels[followed], start)
-            before, at = alive.image_pixels[followed], expected_px[followed]
-            rests = alive.at_rest()[followed] & inside(at, image.shape)
-            begin = np.where(rests[:, None], at, begin)  # the camera's pose, or a body's motion, says where it is
-            known = np.isfinite(before[:, 0]) & ~rests
-            if known.any() and self._last_image is not None:
+            rests = at_rest & inside(expected_px, image.shape)
+            begin = np.where(inside(told_px, image.shape)[:, None], told_px, start)
+            begin = np.where(rests[:, None], expected_px, begin)  # the camera's pose, or a body's motion, tells
+            known = np.flatnonzero(~rests)
+            before = alive.image_pixels[rows[known]]
+            met = np.isfinite(before[:, 0])
+            known, before = known[met], before[met]
+            if len(known) and self._last_half is not None:
+                before *= 0.5
                 near, good = follow_from(
-                    self._last_image,
-                    image,
-                    before[known],
-                    before[known],
-                    PATCH_PX,
-                    levels=FAR,
-                    steps=STEPS,
-                    checked=False,
+                    self._last_half, half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
                 )
-                begin[known] = np.where(good[:, None], near, begin[known])
-            places[followed], found[followed] = follow_from(
-                self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS
-            )
-        surface_m = depth_at(observation.depth, places)
-        away_px = np.linalg.norm(places - expected_px, axis=-1)
-        with np.errstate(all="ignore"):
-            fits = np.abs(surface_m - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
-            fits &= ~alive.at_rest() | (alive.bodies != ALONE) | (away_px < REST_SHARE * max(image.shape))
+                begin[known[good]] = 2.0 * near[good]
+            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
-            places, agree, usual_px = agreed(places, told.pixels, found)
+            places, agree, usual_px = agreed(places, told_px, found)
             told = replace(told, usual_px=usual_px)
             found &= agree
-        return places, found & np.isfinite(surface_m) & (fits | (alive.looks == 0)), told
+        surface_m, expected_m = depth_at(observation.depth, places), expected.now[rows, 2]
+        with np.errstate(invalid="ignore"):
+            fits = np.abs(surface_m - expected_m) < OCCLUSION_SHARE * expected_m
+            about_there = lengths(places - expected_px) < REST_SHARE * max(image.shape)
+            fits &= ~at_rest | alive.carried()[rows] | about_there
+        everywhere.places[rows], everywhere.depth[rows] = places, surface_m
+        everywhere.known[rows] = found & np.isfinite(surface_m) & (fits | (alive.looks[rows] == 0))
+        return everywhere, told
 
     def _carry(
-        self, places: PoseArray, found: MaskArray, followed: MaskArray, told: _Told, observation: TrackObservation
-    ) -> None:
-        """Take the tracks that go together along with their bodies' motion.
+        self, found: _Found, followed: MaskArray, told: _Told, expected: _Expected, observation: TrackObservation
+    ) -> bool:
+        """Take the tracks that go together along with their bodies' motion; whether there were any.
 
-        ``places`` (n, 2) of those ``found`` (n,) count, and where the matching pointmap has the others, if it is good.
+        Places that are ``found`` count, and where the matching pointmap has the others, if it is good.
         """
         alive, shape = self._alive, observation.depth.shape
-        if not (alive.dynamic.any() or (alive.bodies != ALONE).any()):
-            return
-        pixel_std = np.full(len(found), PIXEL_STD)
+        rows = np.flatnonzero(alive.moving())
+        if not len(rows):
+            return False
+        places, depth, seen = found.places[rows], found.depth[rows], found.known[rows]
+        pixel_std = np.full(len(rows), FOUND_PX)
         if told.usual_px < TOLD_PX:
-            more = followed & ~found & inside(told.pixels, shape)
-            places, found = np.where(more[:, None], told.pixels, places), found | more
-            pixel_std[more] = max(PIXEL_STD, told.usual_px)
-        camera_from_world = invert(observation.world_from_camera)
-        points = transform(camera_from_world, alive.positions_world)
-        expected = transform(camera_from_world, self._expected_world(observation.stamp_ns))[:, 2]
-        depth = depth_at(observation.depth, places)
+            told_px = told.pixels[rows]
+            more = followed[rows] & ~seen & inside(told_px, shape)
+            places[more], pixel_std[more] = told_px[more], max(FOUND_PX, told.usual_px)
+            depth[more] = depth_at(observation.depth, told_px[more])
+            seen |= more
+        points, bodies, dynamic = expected.before[rows], alive.bodies[rows], alive.dynamic[rows]
         with np.errstate(invalid="ignore"):
-            seen = found & (alive.looks > 0) & (np.abs(depth - expected) < OCCLUSION_SHARE * depth)
+            seen &= (alive.looks[rows] > 0) & (np.abs(depth - expected.now[rows, 2]) < OCCLUSION_SHARE * depth)
         seen &= np.isfinite(points).all(axis=-1)
-        labels = np.where(seen, regions_at(observation.dynamic_mask, *nearest_pixels(places, shape)), 0)
-        tracks = BodyTracks(alive.bodies, points, places, pixel_std, depth, seen, labels, alive.dynamic)
-        bodies, motions = self._bodies.update(
-            tracks, observation.intrinsics.matrix(), observation.depth_variance_factor
-        )
-        left = (alive.bodies != ALONE) & (bodies == ALONE)
-        alive.looks = np.where(left, np.minimum(alive.looks, 1.0), alive.looks)
-        alive.bodies = bodies
+        nearest = nearest_pixels(places, shape)
+        labels = (seen & observation.dynamic_mask[nearest]).astype(np.int64)
+        if (labels[dynamic & (bodies == ALONE)] > 0).any():  # or there is none that could join others
+            labels = np.where(seen, regions_at(observation.dynamic_mask, *nearest), 0)
+        tracks = BodyTracks(bodies, points, places, pixel_std, depth, seen, labels, dynamic)
+        newest, motions = self._bodies.update(tracks, expected.camera_matrix, observation.depth_variance_factor)
+        left = rows[(bodies != ALONE) & (newest == ALONE)]
+        alive.looks[left] = np.minimum(alive.looks[left], 1.0)
+        alive.bodies[rows] = newest
         seconds = max((observation.stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
         for motion in motions:
             now_from_before = in_world(motion.newest_from_before, observation.world_from_camera)
-            mine, before = motion.tracks, alive.positions_world[motion.tracks]
-            for places_world in (alive.positions_world, alive.recent_world, alive.seen_world):
-                places_world[mine] = transform(now_from_before, places_world[mine])
+            mine = rows[motion.tracks]
+            before = np.stack((alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine]))
+            now = transform(now_from_before, before)
+            alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine] = now
             alive.rays_world[mine] = alive.rays_world[mine] @ now_from_before[:3, :3].T
-            velocities = (alive.positions_world[mine] - before) / seconds
-            weight = np.where(motion.new[mine], 1.0, VELOCITY_SMOOTHING)[:, None]
-            alive.velocities_world[mine] += weight * (velocities - alive.velocities_world[mine])
+            velocities, so_far = (now[0] - before[0]) / seconds, alive.velocities_world[mine]
+            weight = np.where(motion.new[motion.tracks], 1.0, VELOCITY_SMOOTHING)[:, None]
+            alive.velocities_world[mine] = so_far + weight * (velocities - so_far)
+        return bool(motions)
 
     def _look(
-        self, places: PoseArray, found: MaskArray, followed: MaskArray, told: _Told, observation: TrackObservation
+        self,
+        expected: PoseArray,
+        found: _Found,
+        followed: MaskArray,
+        told: _Told,
+        camera_matrix: PoseArray,
+        observation: TrackObservation,
     ) -> PoseArray:
         """(n, 3) where the tracks are seen, in the camera; NaN where a look tells nothing.
 
-        Those ``found`` (n,) are on the surface at their ``places`` (n, 2), those that rest and that the matching
-        pointmap has about where they should be on the surface there, the others where the pointmap has them. Where it
-        is good, its depth counts, too: it errs by itself. A first look beside a jump in depth could be of either side.
+        Those ``found`` are on the surface at their places, those that rest and that the matching pointmap has about
+        where they are ``expected`` (n, 3) on the surface there, the others where the pointmap has them. Where it is
+        good, its depth counts, too: it errs by itself. A first look beside a jump in depth could be of either side.
         """
-        alive, shape, camera_matrix = self._alive, observation.depth.shape, observation.intrinsics.matrix()
-        expected = transform(invert(observation.world_from_camera), alive.positions_world)
-        expected_px = project(expected, camera_matrix)
-        with np.errstate(invalid="ignore"):
-            apart_px = np.linalg.norm(told.pixels - expected_px, axis=-1)
-            waits = followed & ~found & alive.at_rest() & inside(expected_px, shape)
-            waits &= (apart_px < max(ASTRAY * told.usual_px, FOUND_PX)) & np.isfinite(told.usual_px)
-            places = np.where(waits[:, None], expected_px, places)
-            depth = depth_at(observation.depth, places)
-            waits &= np.abs(depth - expected[:, 2]) < OCCLUSION_SHARE * expected[:, 2]
-            looks = np.where((found | waits)[:, None], unproject(places, depth, camera_matrix), told.points)
+        alive, shape = self._alive, observation.depth.shape
+        looks, rows = told.points.copy(), np.flatnonzero(found.known)
+        pixels, depth = found.places[rows], found.depth[rows]
+        with np.errstate(all="ignore"):
+            if np.isfinite(told.usual_px):
+                waiting = np.flatnonzero(followed & ~found.known & alive.at_rest())
+                waiting_px = project(expected[waiting], camera_matrix)
+                near = lengths(told.pixels[waiting] - waiting_px) < max(ASTRAY * told.usual_px, FOUND_PX)
+                near &= inside(waiting_px, shape)
+                waiting, waiting_px = waiting[near], waiting_px[near]
+                waiting_m, expected_m = depth_at(observation.depth, waiting_px), expected[waiting, 2]
+                there = np.abs(waiting_m - expected_m) < OCCLUSION_SHARE * expected_m
+                rows = np.concatenate((rows, waiting[there]))
+                pixels = np.concatenate((pixels, waiting_px[there]))
+                depth = np.concatenate((depth, waiting_m[there]))
+            looks[rows] = unproject(pixels, depth, camera_matrix)
             if told.share > LEAST_SHARE:
-                ratio = told.points[:, 2] / looks[:, 2]
+                ratio = told.points[rows, 2] / depth
                 alike = np.abs(ratio - 1.0) < TOLD_DEPTH
-                looks = looks * np.where(alike, np.abs(ratio) ** TOLD_SHARE, 1.0)[:, None]
-        first = alive.looks == 0
-        if first.any():
-            at_px = project(looks, camera_matrix)
-            at_jump = jumps(observation.depth, BIRTH_JUMP_PX, JUMP_RATIO)[nearest_pixels(at_px, shape)]
-            looks[first & (at_jump | ~inside(at_px, shape))] = np.nan
+                looks[rows] *= np.where(alike, np.abs(ratio) ** TOLD_SHARE, 1.0)[:, None]
+        first = np.flatnonzero(alive.looks == 0)
+        if len(first):
+            at_px = project(looks[first], camera_matrix)
+            at_jump = jumps_at(observation.depth, *nearest_pixels(at_px, shape), BIRTH_JUMP_PX, JUMP_RATIO)
+            looks[first[at_jump | ~inside(at_px, shape)]] = np.nan
         return looks
-
-    def _expected_world(self, stamp_ns: int) -> PoseArray:
-        """(n, 3) where tracks are expected at ``stamp_ns``: what moves goes on as it did."""
-        seconds = (stamp_ns - self._last_stamp_ns) * 1e-9
-        alive = self._alive
-        moves = (alive.dynamic | (alive.bodies != ALONE))[:, None]
-        return alive.positions_world + np.where(moves, seconds * alive.velocities_world, 0.0)
 
     def _move(
         self,
@@ -406,7 +500,8 @@ class Tracker:
         recent = alive.recent_world + RECENT_SHARE * limited(seen_world - alive.recent_world, longest_m)
         recent = np.where(np.isfinite(recent), recent, seen_world)
         with np.errstate(invalid="ignore"):
-            moved = np.linalg.norm(recent - alive.positions_world, axis=-1) > MOVED_SHARE * depth_m
+            moved = lengths(recent - alive.positions_world) > MOVED_SHARE * depth_m
+        carried = alive.carried()
         alive.bodies = np.where(followed & moved, ALONE, alive.bodies)
         looks = np.where(moved, 1.0 / RECENT_SHARE, alive.looks)
         looks = np.where(alive.dynamic & (alive.bodies == ALONE), 0.0, looks)
@@ -416,27 +511,26 @@ class Tracker:
         step = np.where(on_ray, along(step, alive.rays_world), step)
         mean = start + step
         positions = np.where((looks > 0)[:, None] & np.isfinite(mean), mean, seen_world)
-        begins = followed & (moved | (looks == 0))
-        ray = positions - observation.world_from_camera[:3, 3]
+        begins = np.flatnonzero(followed & (moved | (looks == 0)))
+        ray = positions[begins] - observation.world_from_camera[:3, 3]
         with np.errstate(invalid="ignore", divide="ignore"):
-            ray = np.where(sure[:, None], ray / np.linalg.norm(ray, axis=-1, keepdims=True), np.nan)
-        alive.rays_world = np.where(begins[:, None], ray, alive.rays_world)
+            alive.rays_world[begins] = np.where(sure[begins, None], ray / lengths(ray)[:, None], np.nan)
         alive.positions_world = np.where(followed[:, None], positions, alive.positions_world)
         alive.recent_world = np.where(followed[:, None], recent, alive.recent_world)
         alive.looks = np.where(followed, np.minimum(looks + 1.0, LOOKS_KEPT), alive.looks)
-        alive.velocities_world = self._velocities(seen_world, followed, observation.stamp_ns)
+        alive.velocities_world = self._velocities(seen_world, followed & ~carried, carried, observation.stamp_ns)
         alive.seen_world = np.where(followed[:, None], seen_world, alive.positions_world)
         alive.age_frames = alive.age_frames + 1
         self._last_stamp_ns = observation.stamp_ns
 
-    def _velocities(self, seen_world: PoseArray, followed: MaskArray, stamp_ns: int) -> PoseArray:
-        """(n, 3) from the last looks, smoothed; its body's of what one carries, 0 at first and of what waits."""
+    def _velocities(self, seen_world: PoseArray, followed: MaskArray, carried: MaskArray, stamp_ns: int) -> PoseArray:
+        """(n, 3) from the last looks, smoothed; a body's of what it has ``carried``, 0 at first and of what waits."""
         seconds = max((stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
         difference = (seen_world - self._alive.seen_world) / seconds
         known = followed & np.isfinite(difference).all(axis=-1)
         smoothed = (1 - VELOCITY_SMOOTHING) * self._alive.velocities_world + VELOCITY_SMOOTHING * difference
         own = np.where(known[:, None], smoothed, 0.0)
-        return np.where((self._alive.bodies != ALONE)[:, None], self._alive.velocities_world, own)
+        return np.where(carried[:, None], self._alive.velocities_world, own)
 
     def _note(self, observation: TrackObservation, image_pixels: PoseArray, visible: MaskArray) -> None:
         """Remember where each visible track is in this frame, and whether it lies on something that moves."""
@@ -444,12 +538,11 @@ class Tracker:
         self._alive.dynamic[visible] = observation.dynamic_mask[nearest[:, 1], nearest[:, 0]]
         self._alive.hidden_frames = np.where(visible, 0, self._alive.hidden_frames + 1)
         self._alive.image_pixels = np.where(visible[:, None], image_pixels, np.nan)
-        places = zip(self._alive.ids[visible].tolist(), image_pixels[visible].tolist(), strict=True)
-        self._seen_pixels[observation.stamp_ns] = {track_id: (x, y) for track_id, (x, y) in places}
+        self._seen[observation.stamp_ns] = _Seen(self._alive.ids[visible], image_pixels[visible])
 
     def forget_frames_before(self, stamp_ns: int) -> None:
         """Drop what is remembered of frames that no window can start from any more."""
-        self._seen_pixels = {stamp: seen for stamp, seen in self._seen_pixels.items() if stamp >= stamp_ns}
+        self._seen = {stamp: seen for stamp, seen in self._seen.items() if stamp >= stamp_ns}
 
     def _snapshot(self, pixels: FloatArray, confidence: FloatArray, visible: MaskArray) -> TrackSet:
         alive = self._alive
@@ -470,20 +563,29 @@ def best_of_cells(worth: FloatArray, grid_px: int) -> PoseArray:
 
     Cells are ``grid_px`` wide; pixels at their sides, which neighbours would be next to, are left out where others are.
     """
-    height, width = worth.shape
-    middle = grid_px // 2
-    rows, columns = len(range(middle, height, grid_px)), len(range(middle, width, grid_px))
+    rows, columns = grid_of(worth.shape, grid_px)
     whole = np.zeros((rows * grid_px, columns * grid_px), np.float32)
     part = worth[: rows * grid_px, : columns * grid_px]
     whole[: part.shape[0], : part.shape[1]] = part
-    cells = whole.reshape(rows, grid_px, columns, grid_px).swapaxes(1, 2).copy()  # (rows, columns, y, x)
-    if grid_px > 2:
-        cells[:, :, [0, -1], :] = cells[:, :, :, [0, -1]] = 0.0
-    flat = cells.reshape(rows, columns, grid_px * grid_px)
-    best = np.where(flat.max(axis=-1, initial=0.0) > 0, flat.argmax(axis=-1), middle * grid_px + middle)
+    best = best_pixels(whole.reshape(rows, grid_px, columns, grid_px).swapaxes(1, 2).copy())
     y = grid_px * np.arange(rows)[:, None] + best // grid_px
     x = grid_px * np.arange(columns) + best % grid_px
     return np.stack((x.ravel(), y.ravel()), axis=-1).astype(np.float64)
+
+
+def best_pixels(cells: FloatArray) -> NDArray[np.int64]:
+    """(...) the pixel of most worth in cells (..., y, x), counted through by rows; their sides are set to 0."""
+    size = cells.shape[-1]
+    if size > 2:
+        cells[..., [0, -1], :] = cells[..., [0, -1]] = 0.0
+    flat = cells.reshape(*cells.shape[:-2], size * size)
+    best: NDArray[np.int64] = np.where(flat.max(axis=-1, initial=0.0) > 0, flat.argmax(axis=-1), size // 2 * (size + 1))
+    return best
+
+
+def grid_of(shape: tuple[int, ...], grid_px: int) -> tuple[int, int]:
+    """Rows and columns of the grid's cells whose middle lies in an image (h, w)."""
+    return len(range(grid_px // 2, shape[0], grid_px)), len(range(grid_px // 2, shape[1], grid_px))
 
 
 def agreed(found_px: PoseArray, told_px: PoseArray, found: MaskArray) -> tuple[PoseArray, MaskArray, float]:
@@ -497,11 +599,11 @@ def agreed(found_px: PoseArray, told_px: PoseArray, found: MaskArray) -> tuple[P
         told_px: (n, 2) where the pointmap has them, NaN where it does not tell.
         found: (n,) whose place in the image counts.
     """
-    apart_px = np.linalg.norm(told_px - found_px, axis=-1)
+    apart_px = lengths(told_px - found_px)
     comparable = found & np.isfinite(apart_px)
     if np.count_nonzero(comparable) < FEW_PLACES:
         return found_px, np.ones(len(found), dtype=bool), np.inf
-    usual_px = float(np.median(apart_px[comparable]))
+    usual_px = float(medians(apart_px[None, comparable])[0])
     near = comparable & (apart_px <= max(ASTRAY * usual_px, FOUND_PX))
     together = np.where(near[:, None], found_px + share_of(usual_px) * (told_px - found_px), found_px)
     return together, near | ~comparable, usual_px
@@ -517,11 +619,15 @@ def along(steps: PoseArray, directions: PoseArray) -> PoseArray:
     return (steps * directions).sum(axis=-1, keepdims=True) * directions
 
 
+def lengths(vectors: PoseArray) -> PoseArray:
+    """(n,) of vectors (n, d)."""
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+
+
 def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:
     """(n, 3) vectors, each no longer than ``longest`` (n,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        factor = np.minimum(1.0, longest / np.linalg.norm(steps, axis=-1))
-    return steps * np.where(np.isfinite(factor), factor, 1.0)[:, None]
+        return steps * np.fmin(1.0, longest / lengths(steps))[:, None]  # 1 of what is no number
 
 
 def empty_track_set() -> TrackSet:
@@ -545,3 +651,6 @@ def _no_tracks() -> _Alive:
         np.zeros(0, bool),
         np.zeros(0, np.int64),
     )
+
+
+NOT_SEEN = _Seen(np.zeros(0, np.int64), np.zeros((0, 2)))

@@ -14,6 +14,9 @@ BEGUN_WITH, DOUBTED_BY = 1, 300.0  # comparisons that are made up at the start, 
 USUAL = 5.35  # median of a squared distance over six degrees of freedom
 WEAK = 40.0  # of the variances; above this it is the network that errs; bundled nano: above 100
 CERTAIN = 6  # chances to compare from which weakness is no mere assumption
+# share of the pixels that must agree with a pose of a weak network that nothing in the image backs; of bundled nano's
+# 0.05 to 0.3 do, in noise as in images, of a good network's at least 0.6
+ENOUGH_ALONE = 0.5
 BELIEVED = 4.0  # below it, what is beyond this is put down to features, many of which may move together
 
 
@@ -48,6 +51,15 @@ class PoseTrust:
     def variance_factor(self) -> float:
         """At least 1."""
         return self._usual if self.is_weak else float(np.clip(self._usual, 1.0, BELIEVED))
+
+    @property
+    def astray_variance_factor(self) -> float:
+        """By how much the variance of the way that a path on landmarks goes astray is too small; at least 1.
+
+        All landmarks hang on the network's depth, whose shape errs for all alike, and on what it says is at rest. What
+        is beyond what good networks differ by from features is doubt of that, whichever of both errs.
+        """
+        return max(1.0, self._usual - BELIEVED + 1.0)
 
     @property
     def features_variance_factor(self) -> float:

@@ -1,19 +1,26 @@
 """Rigid motions that tracks share."""
 
+import cv2
 import numpy as np
 import pytest
 
-from pomato_ros.geometry.camera import project
+from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, pose_exp, pose_from, rotation_exp, transform
 from pomato_ros.scene.bodies import (
     ALONE,
     CALM_FRAMES,
+    FOUND_PX,
+    GATE,
     LEAST_TRACKS,
     LOG_DEPTH_STD,
-    PIXEL_STD,
+    SETTLED,
+    SOLVER_STEPS,
+    TURN_STD_RAD,
     Bodies,
     BodyTracks,
+    halved,
     in_world,
+    medians,
     regions_at,
     rigid_motion,
 )
@@ -36,7 +43,7 @@ def turned_about(points: np.ndarray, twist: list[float]) -> np.ndarray:
 def solve(before: np.ndarray, now: np.ndarray, pixels: np.ndarray | None = None, depth: np.ndarray | None = None):  # noqa: ANN201
     pixels = project(now, CAMERA.matrix()) if pixels is None else pixels
     depth = now[:, 2] if depth is None else depth
-    std = np.full(len(before), PIXEL_STD)
+    std = np.full(len(before), FOUND_PX)
     return rigid_motion(before, pixels, std, depth, CAMERA.matrix(), LOG_DEPTH_STD, np.zeros(3))
 
 
@@ -57,7 +64,7 @@ def test_together_tracks_know_better_than_each() -> None:
     now = transform(motion, before)
     alone, together = [], []
     for _ in range(20):
-        pixels = project(now, CAMERA.matrix()) + draws.normal(scale=PIXEL_STD, size=(60, 2))
+        pixels = project(now, CAMERA.matrix()) + draws.normal(scale=FOUND_PX, size=(60, 2))
         found = solve(before, now, pixels, now[:, 2] * np.exp(draws.normal(scale=LOG_DEPTH_STD)))
         assert found is not None
         told = project(transform(found[0], before), CAMERA.matrix())
@@ -107,7 +114,7 @@ def observed(
         bodies=bodies,
         points=before,
         pixels=project(now, CAMERA.matrix()),
-        pixel_std=np.full(count, PIXEL_STD),
+        pixel_std=np.full(count, FOUND_PX),
         depth=now[:, 2].copy(),
         seen=np.ones(count, bool) if seen is None else seen,
         labels=np.ones(count, np.int64) if labels is None else labels,
@@ -186,6 +193,51 @@ def test_what_has_come_to_rest_is_given_back_to_the_world() -> None:
     assert not motions
 
 
+def two_in_one_region() -> np.ndarray:
+    """(30, 3) two clouds side by side."""
+    return np.concatenate((cloud(15), cloud(15, 1, (-0.6, 0.2, 3.2))))
+
+
+def test_what_begins_to_move_otherwise_in_its_region_becomes_a_body_of_its_own_and_harms_none() -> None:
+    keeper, points = Bodies(), two_in_one_region()
+    first, region = np.arange(30) < 15, np.ones(30, np.int64)
+    step = np.where(first[:, None], [0.05, 0.0, 0.0], 0.0)
+    bodies, points, _ = run(keeper, np.full(30, ALONE), points, step, labels=np.where(first, 1, 0))
+    number = bodies[0]
+    step[~first] = [0.0, -0.08, 0.0]
+    for _ in range(3):
+        bodies, points, motions = run(keeper, bodies, points, step, labels=region)
+        assert (bodies[first] == number).all()
+    assert len(set(bodies[~first].tolist())) == 1
+    assert bodies[20] not in (number, ALONE)
+    assert len(motions) == 2
+
+
+def test_what_rests_beside_a_mover_under_too_large_a_mask_is_not_carried_off() -> None:
+    keeper, points = Bodies(), two_in_one_region()
+    first = np.arange(30) < 15
+    step = np.where(first[:, None], [0.03, 0.0, 0.0], 0.0)
+    bodies, points, _ = run(keeper, np.full(30, ALONE), points, step, labels=np.where(first, 1, 0))
+    number = bodies[0]
+    for _ in range(3):
+        bodies, points, motions = run(keeper, bodies, points, step, labels=np.ones(30, np.int64))
+    assert (bodies[first] == number).all()
+    assert (bodies[~first] == ALONE).all()
+    assert len(motions) == 1
+
+
+def test_numbers_of_bodies_are_those_of_bodies_that_there_were() -> None:
+    """What cannot be fitted takes none."""
+    keeper, draws = Bodies(), np.random.default_rng(8)
+    bodies, points = np.full(COUNT, ALONE), cloud(COUNT)
+    for _ in range(10):
+        bodies, _, motions = run(keeper, bodies, points, draws.normal(scale=0.15, size=points.shape))
+        assert (bodies == ALONE).all()
+        assert not motions
+    bodies, _, _ = run(keeper, bodies, points, np.tile([0.05, 0.0, 0.0], (COUNT, 1)))
+    assert (bodies == 0).all()
+
+
 def test_regions_are_counted_from_one_on() -> None:
     mask = np.zeros((6, 8), bool)
     mask[1:3, 1:3] = mask[4:, 6:] = True
@@ -194,3 +246,72 @@ def test_regions_are_counted_from_one_on() -> None:
     assert labels[2] == 0
     assert labels[0] == labels[3] > 0
     assert labels[1] not in (0, labels[0])
+
+
+def test_regions_are_the_connected_ones_of_the_mask() -> None:
+    """The slow twin labels every pixel; gaps are wider than those that vanish."""
+    mask = np.zeros((47, 63), bool)
+    for top, left, height, width in ((0, 0, 5, 9), (3, 13, 30, 4), (30, 17, 3, 20), (40, 50, 7, 13), (12, 40, 1, 1)):
+        mask[top : top + height, left : left + width] = True
+    rows, columns = (cells.ravel() for cells in np.indices(mask.shape))
+    slow = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[1].ravel()
+    fast = regions_at(mask, rows, columns)
+    assert slow.max() == 4
+    np.testing.assert_array_equal(fast > 0, slow > 0)
+    assert len(np.unique(np.stack((fast, slow)), axis=1).T) == 5
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (7, 10), (8, 9), (5, 3), (1, 1)])
+def test_a_mask_of_half_the_size_holds_whatever_a_block_does(shape: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).random(shape) < 0.2
+    few = halved(mask)
+    assert few.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+    for (row, column), value in np.ndenumerate(few):
+        assert value == mask[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_medians_are_those_of_each_row(count: int) -> None:
+    rows = np.random.default_rng(count).normal(size=(3, count))
+    np.testing.assert_allclose(medians(rows), np.median(rows, axis=1), rtol=1e-12)
+
+
+def slow_motion(before: np.ndarray, pixels: np.ndarray, depth: np.ndarray, turn_rad: np.ndarray) -> np.ndarray:
+    """The same steps, one track after the other, with derivatives by differences."""
+    camera_matrix = CAMERA.matrix()
+    middle, turn, turned = np.median(before, axis=0), np.eye(3), np.zeros(3)
+    shift = np.median(unproject(pixels, depth, camera_matrix) - before, axis=0)
+    depth_var = LOG_DEPTH_STD**2 * (1 + len(before))
+
+    def off(twist: np.ndarray, point: np.ndarray, row: int) -> np.ndarray:
+        place = rotation_exp(twist[3:]) @ turn @ (point - middle) + middle + shift + twist[:3]
+        return np.append(project(place, camera_matrix) - pixels[row], np.log(place[2] / depth[row]))
+
+    for _ in range(SOLVER_STEPS):
+        normal = np.diag([0.0] * 3 + [TURN_STD_RAD**-2] * 3)
+        pull = normal @ np.append(np.zeros(3), turned - turn_rad)
+        for row, point in enumerate(before):
+            now = off(np.zeros(6), point, row)
+            tiny = 1e-6 * np.eye(6)
+            by = np.stack([(off(step, point, row) - off(-step, point, row)) / 2e-6 for step in tiny], axis=-1)
+            pixel_weight = FOUND_PX**-2 / (1.0 + (now[:2] @ now[:2]) * FOUND_PX**-2 / GATE)
+            weight = np.diag(
+                [pixel_weight, pixel_weight, 1.0 / depth_var / (1.0 + (now[2] / GATE / LOG_DEPTH_STD) ** 2)]
+            )
+            normal, pull = normal + by.T @ weight @ by, pull + by.T @ weight @ now
+        step = -np.linalg.solve(normal, pull)
+        shift, turn, turned = shift + step[:3], rotation_exp(step[3:]) @ turn, turned + step[3:]
+        if step @ normal @ step < SETTLED**2:
+            break
+    return pose_from(turn, middle + shift - turn @ middle)
+
+
+def test_a_motion_is_that_of_its_slow_twin() -> None:
+    before, draws = cloud(15), np.random.default_rng(9)
+    now = transform(turned_about(before, [0.08, -0.03, 0.05, 0.03, 0.05, -0.04]), before)
+    pixels = project(now, CAMERA.matrix()) + draws.normal(scale=FOUND_PX, size=(15, 2))
+    depth, expected_rad = now[:, 2] * np.exp(draws.normal(scale=LOG_DEPTH_STD, size=15)), np.array([0.02, 0.03, -0.05])
+    std = np.full(15, FOUND_PX)
+    found = rigid_motion(before, pixels, std, depth, CAMERA.matrix(), LOG_DEPTH_STD, expected_rad)
+    assert found is not None
+    np.testing.assert_allclose(found[0], slow_motion(before, pixels, depth, expected_rad), atol=1e-7)

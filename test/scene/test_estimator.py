@@ -11,13 +11,16 @@ import torch
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
+from pomato_ros.evaluation.oracle_trial import normalised_errors
 from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation_exp
 from pomato_ros.inference.preprocess import prepare_frame
 from pomato_ros.inference.window import RollingWindow
 from pomato_ros.scene.estimator import (
     FrameMemory,
+    Placement,
     SceneEstimator,
     against,
+    between,
     carried,
     fused,
     grow,
@@ -483,6 +486,88 @@ def test_a_pose_that_the_pointmap_contradicts_is_doubted_by_that_much(clip: Clip
     spread = [np.sqrt(np.trace(scene.pose_covariance[:3, :3])) for scene in scenes]
     assert spread[2] < 0.3 * shift
     assert spread[3] > 0.8 * shift
+
+
+def of_a_weak_network(seed: int) -> Change:
+    """Depths that are wrong by one factor, and by more here and there, of pairs that err in the pose."""
+    phase = torch.tensor(np.random.default_rng(seed).uniform(0.0, 2.0 * np.pi, 2), dtype=torch.float32)
+
+    def change(t: int, prediction: WindowPrediction) -> WindowPrediction:
+        height, width = prediction.to_key.points_1.shape[1:3]
+        down = torch.sin(6.0 * torch.arange(height) / height + phase[0] + 0.3 * t)[:, None]
+        across = torch.sin(6.0 * torch.arange(width) / width + phase[1] - 0.2 * t)
+        factor = 0.6 * torch.exp(0.5 * down * across)[..., None]
+        bent = both(
+            prediction,
+            lambda half: dataclasses.replace(half, **{name: getattr(half, name) * factor for name in POINTS}),
+        )
+        away = pose_exp(0.03 * np.random.default_rng([seed, t]).normal(size=6))
+        turn, shift = (torch.tensor(part, dtype=torch.float32) for part in (away[:3, :3], away[:3, 3]))
+        moved = {name: getattr(bent.to_key, name) @ turn.T + shift for name in POINTS[1:]}
+        return dataclasses.replace(bent, to_key=dataclasses.replace(bent.to_key, **moved)) if t else bent
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def empty_clip() -> Clip:
+    """A camera that travels where nothing moves."""
+    world = dataclasses.replace(
+        TRAIN_WORLD, mover_probability=0.0, camera_kinds=(1.0, 0.0, 0.0, 0.0, 0.0), frame_interval_s=(0.03, 0.03)
+    )
+    return render_clip(6, world, FRAMES, (96, 64))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_weak_network_the_covariance_covers_how_far_the_path_goes_astray(empty_clip: Clip, seed: int) -> None:
+    # the depths of all landmarks are too small by one factor, so that no number of them makes the path right
+    run = Run(empty_clip, pose_source="best")
+    scenes = run.all(of_a_weak_network(seed))
+    poses = np.stack([scene.world_from_camera for scene in scenes])
+    covariances = np.stack([scene.pose_covariance for scene in scenes])
+    truth = np.stack([true_pose(empty_clip, t) for t in range(FRAMES)])
+    # 6 is honest on average; of the first two frames nothing is known yet
+    assert normalised_errors(poses, covariances, truth)[2:].max() < 6.0
+
+
+@pytest.mark.parametrize("is_weak", [True, False])
+def test_that_some_pixels_agree_is_a_pose_only_of_a_network_that_is_not_weak(empty_clip: Clip, is_weak: bool) -> None:
+    blind, agreeing = range(10, 13), 0.3
+
+    def partly_true(t: int, prediction: WindowPrediction) -> WindowPrediction:
+        generator = torch.Generator().manual_seed(t)
+        wrong = torch.rand(prediction.to_key.points_1.shape[:-1], generator=generator)[..., None] > agreeing
+        noise = torch.randn(prediction.to_key.points_1.shape, generator=generator)
+
+        def change(half: PairPrediction) -> PairPrediction:
+            told = {name: torch.where(wrong, noise, getattr(half, name)) for name in POINTS}
+            return dataclasses.replace(half, **told)
+
+        return both(prediction, change)
+
+    run = Run(empty_clip, pose_source="best")
+    draws = np.random.default_rng(0)
+    scenes = []
+    for t in range(16):
+        image = empty_clip.images[t].numpy()
+        if t in blind:
+            image = draws.integers(0, 256, image.shape, dtype=np.uint8)
+        change = partly_true if t in blind else of_a_weak_network(0) if is_weak else None
+        scenes.append(run.step(t, change, image_rgb=image))
+    assert [scene.world_from_camera is None for scene in scenes] == [is_weak and t in blind for t in range(16)]
+    assert [scene.state is TrackingState.LOST for scene in scenes] == [is_weak and t in blind for t in range(16)]
+
+
+def test_how_far_a_path_goes_astray_is_no_error_of_the_sensor_that_tells_it() -> None:
+    draws = np.random.default_rng(3)
+    shared, since = (0.01 * factor @ factor.T for factor in draws.normal(size=(2, 6, 6)))
+    before_m, after_m = 0.4, 0.5
+    astray = np.diag([1.0] * 3 + [0.0] * 3)
+    depth, static = np.ones((4, 4), np.float32), np.ones((4, 4), bool)
+    base = FrameMemory(depth, static, np.eye(4), shared + before_m**2 * astray, astray_m=before_m)
+    covariance = shared + since + after_m**2 * astray
+    place = Placement(TrackingState.TRACKING, np.eye(4), covariance, None, 1.0, astray_m=after_m)
+    np.testing.assert_allclose(between(base, place), since[:3, :3], atol=1e-12)
 
 
 def test_an_error_of_rotation_becomes_one_of_position_on_the_way() -> None:

@@ -429,3 +429,15 @@ def test_a_point_too_far_to_be_squared_is_as_good_as_none() -> None:
         found = mask.update(IMAGE, pair(moved, step=0.5), ALPHA, FLOOR)
     assert found[moved].mean() > 0.8
     assert found[~moved].mean() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(16, 2048), (2048, 16), (1, 1), (1, 500)])
+def test_some_pixels_are_left_of_the_narrowest_images(shape: tuple[int, int]) -> None:
+    assert few_of(np.zeros((3, *shape), np.float32)).shape[1] > 0
+
+
+@pytest.mark.parametrize("least", [1.0, 1.0001])
+def test_where_confidence_tells_nothing_nothing_is_doubted_or_trusted_more(least: float) -> None:
+    conf = torch.full((12, 16), least)
+    maps = PairMaps(torch.zeros(12, 16, 3), conf, torch.zeros(12, 16, 3), conf)
+    np.testing.assert_allclose(doubt(maps), 1.0, rtol=1e-5)

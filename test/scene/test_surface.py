@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.scene.surface import OCCLUSION_SHARE, depth_at, inside, jumps, nearest_pixels, uncovered_at, visible_at
+from pomato_ros.scene.surface import OCCLUSION_SHARE, depth_at, inside, jumps, jumps_at, nearest_pixels, visible_at
 
 HEIGHT, WIDTH = 24, 32
 
@@ -72,11 +72,43 @@ def test_a_slope_is_no_jump() -> None:
     assert not jumps(plane_map(), 3, 1.1).any()
 
 
+@pytest.mark.parametrize("side_px", [3, 5, 7])
+def test_jumps_at_a_few_pixels_are_those_of_the_whole_map(side_px: int) -> None:
+    draws = np.random.default_rng(side_px)
+    depth = np.where(draws.random((HEIGHT, WIDTH)) < 0.03, 5.0, plane_map()).astype(np.float32)
+    depth[draws.random(depth.shape) < 0.01] = np.nan
+    rows, columns = (cells.ravel() for cells in np.indices(depth.shape))
+    slow = jumps(depth, side_px, 1.1)
+    assert 0 < slow.sum() < slow.size
+    np.testing.assert_array_equal(jumps_at(depth, rows, columns, side_px, 1.1), slow.ravel())
+
+
+def test_depth_between_pixels_is_that_of_each_alone() -> None:
+    """The slow twin reads one place after the other, by the four pixels around it."""
+    draws = np.random.default_rng(7)
+    depth = plane_map() * draws.uniform(0.97, 1.03, (HEIGHT, WIDTH)).astype(np.float32)
+    depth[draws.random(depth.shape) < 0.05] = np.nan
+    pixels = draws.uniform(-0.5, (WIDTH - 0.5, HEIGHT - 0.5), (400, 2))
+    pixels[:100] = np.rint(2.0 * pixels[:100]) / 2.0  # on pixels and halfway between
+    told = depth_at(depth, pixels)
+    for place, value in zip(pixels.clip(0, (WIDTH - 1, HEIGHT - 1)), told, strict=True):
+        x, y = np.minimum(place.astype(int), (WIDTH - 2, HEIGHT - 2))
+        right, down = place - (x, y)
+        around = depth[y : y + 2, x : x + 2].astype(np.float64)
+        expected = depth[tuple(np.rint(place[::-1]).astype(int))]
+        if around.max() < 1.05 * around.min():
+            expected = 1.0 / (np.array([1 - down, down]) @ (1.0 / around) @ np.array([1 - right, right]))
+        np.testing.assert_allclose(value, expected, rtol=1e-9)
+
+
 def test_what_lies_behind_is_hidden_and_what_lies_on_the_surface_is_uncovered() -> None:
     pixels = np.full((5, 2), 4.0)
     depth = 2.0 * np.array([0.5, 1 - 0.9 * OCCLUSION_SHARE, 1.0, 1 + 0.9 * OCCLUSION_SHARE, 1 + 1.1 * OCCLUSION_SHARE])
     assert visible_at(pixels, depth, two_walls()).tolist() == [True, True, True, True, False]
-    assert uncovered_at(pixels, depth, two_walls()).tolist() == [False, True, True, True, False]
+    touching = np.ones(5, bool)
+    assert visible_at(pixels, depth, two_walls(), touching).tolist() == [False, True, True, True, False]
+    touching[0] = False  # this one may hang before it
+    assert visible_at(pixels, depth, two_walls(), touching).tolist() == [True, True, True, True, False]
     outside = np.array([[-1.0, 4.0], [np.nan, 4.0], [4.0, HEIGHT]])
     assert not visible_at(outside, np.ones(3), two_walls()).any()
-    assert not uncovered_at(outside, np.full(3, 2.0), two_walls()).any()
+    assert not visible_at(outside, np.full(3, 2.0), two_walls(), np.ones(3, bool)).any()

@@ -16,6 +16,7 @@ from pomato_ros.scene.tracks import (
     ASTRAY,
     BIRTH_JUMP_PX,
     FADE_FRAMES,
+    FEW_CELLS,
     FEW_PLACES,
     FOUND_PX,
     MOVED_SHARE,
@@ -25,6 +26,8 @@ from pomato_ros.scene.tracks import (
     along,
     best_of_cells,
     empty_track_set,
+    lengths,
+    limited,
     share_of,
 )
 from pomato_ros.structures import Intrinsics, TrackSet
@@ -263,6 +266,16 @@ def test_a_step_along_a_direction_leaves_only_what_is_across_it() -> None:
     np.testing.assert_allclose(np.cross(parts, directions), 0.0, atol=1e-12)
 
 
+def test_a_long_step_becomes_as_long_as_it_may_be() -> None:
+    steps = np.array([[3.0, 4.0, 0.0], [0.3, 0.4, 0.0], [0.0, 0.0, 0.0], [np.nan, 0.0, 0.0], [3.0, 4.0, 0.0]])
+    longest = np.array([1.0, 1.0, 0.0, 1.0, np.nan])
+    np.testing.assert_allclose(lengths(steps), np.linalg.norm(steps, axis=-1))
+    short = limited(steps, longest)
+    np.testing.assert_allclose(short[:3], [[0.6, 0.8, 0.0], [0.3, 0.4, 0.0], [0.0, 0.0, 0.0]])
+    assert np.isnan(short[3]).any()
+    np.testing.assert_array_equal(short[4], steps[4])  # nothing limits it
+
+
 def test_a_moving_track_is_where_it_is_seen() -> None:
     tracker = Tracker(100, 8)
     everything = np.ones((HEIGHT, WIDTH), bool)
@@ -333,6 +346,21 @@ def test_tracks_on_one_body_average_their_distances_as_resting_ones_do() -> None
     assert errors[-1] < 0.5 * 0.01 * WALL_M
 
 
+def test_a_look_that_tells_nothing_ends_no_track() -> None:
+    tracker = Tracker(100, 8)
+    first = tracker.update(observe(0, pose=still_camera))
+    for t in range(1, 4):
+        tracker.update(observe(t, pose=still_camera))
+    nothing = observe(4, pose=still_camera)
+    assert nothing.points_matched is not None
+    nothing.points_matched[:, : WIDTH // 2] = torch.nan
+    tracks = tracker.update(nothing)
+    assert set(tracks.ids.tolist()) == set(first.ids.tolist())
+    assert np.isfinite(tracks.positions_world).all()
+    after = tracker.update(observe(5, pose=still_camera))
+    np.testing.assert_allclose(after.positions_world, first.positions_world, atol=1e-4)
+
+
 def test_a_seed_lies_where_its_cell_has_texture_and_the_reference_no_jump_in_depth() -> None:
     worth = np.zeros((HEIGHT, WIDTH), np.float32)
     worth[3, 5], worth[12, 9], worth[12, 15] = 1.0, 2.0, 9.0  # the last lies at the side of its cell
@@ -343,6 +371,23 @@ def test_a_seed_lies_where_its_cell_has_texture_and_the_reference_no_jump_in_dep
     assert len({tuple(cell) for cell in cells.tolist()}) == len(seeds) == count
     plain = np.delete(seeds, [0, WIDTH // 8 + 1], axis=0)
     np.testing.assert_array_equal(plain % 8, 4.0)
+
+
+@pytest.mark.parametrize("grid_px", [5, 7, 8])
+def test_seeds_of_a_few_cells_are_those_that_the_whole_image_has_there(grid_px: int) -> None:
+    """The slow twin is the whole image, in which all cells are looked for at once."""
+    tracker = Tracker(0, grid_px)
+    rugged = torch.from_numpy(points_of(np.eye(4))).float()
+    rugged[10:25, 20:45] *= 0.7
+    pattern = pattern_of_wall(np.eye(4), np.zeros(3))
+    observation = observe(0, image_rgb=pattern, reference_rgb=pattern, points_matched=rugged)
+    tracker.update(observation)
+    cells = np.arange(len(range(grid_px // 2, WIDTH, grid_px)) * len(range(grid_px // 2, HEIGHT, grid_px)))
+    few = [tracker._places_for_seeds(observation, cells[k : k + 5]) for k in range(0, len(cells), 5)]
+    many = np.concatenate((cells, np.zeros(FEW_CELLS, np.int64)))
+    whole = tracker._places_for_seeds(observation, many)[: len(cells)]
+    assert (whole % grid_px != grid_px // 2).mean() > 0.5  # texture tells where
+    np.testing.assert_array_equal(np.concatenate(few), whole)
 
 
 def test_no_track_begins_beside_a_jump_in_depth() -> None:
@@ -496,7 +541,7 @@ def test_points_that_are_no_numbers_are_never_given_out() -> None:
     broken.points_matched[20:30, 20:30] = torch.nan
     broken.points_matched[40, :] = torch.inf
     tracks = tracker.update(broken)
-    assert 0 < len(tracks.ids) < count
+    assert len(tracks.ids) == count  # those that nothing is told of wait where they are
     assert np.isfinite(tracks.positions_world).all()
     assert np.isfinite(tracks.velocities_world).all()
 

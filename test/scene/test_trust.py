@@ -50,6 +50,16 @@ def test_features_are_as_right_as_they_say_beside_a_weak_network_and_a_good_one(
         assert trust_after([factor * USUAL] * MEMORY).features_variance_factor == pytest.approx(1.0)
 
 
+def test_a_way_is_doubted_by_what_is_beyond_the_differences_of_good_networks() -> None:
+    def doubt(ratio: float) -> float:
+        return trust_after([ratio * USUAL] * MEMORY).astray_variance_factor
+
+    assert [doubt(ratio) for ratio in (0.1, 1.0, BELIEVED)] == pytest.approx([1.0] * 3)
+    assert doubt(BELIEVED + 1e-6) == pytest.approx(1.0, abs=1e-5)  # without a jump
+    assert doubt(WEAK - 1e-6) == pytest.approx(doubt(WEAK + 1e-6))  # whoever is to blame
+    assert doubt(400.0) == pytest.approx(400.0, rel=0.01)
+
+
 def test_what_is_no_number_says_nothing() -> None:
     assert after([float("nan"), float("inf")]) == after([])
 
