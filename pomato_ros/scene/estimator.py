@@ -14,7 +14,7 @@ from pomato_ros.geometry.alignment import RobustScale
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
 from pomato_ros.scene.features import FeatureMatches, match_features
-from pomato_ros.scene.fusion import DepthFusion
+from pomato_ros.scene.fusion import DepthFusion, seen_again, thinning
 from pomato_ros.scene.image_motion import ImageMotion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
@@ -205,7 +205,7 @@ class SceneEstimator:
                 intrinsics,
                 self._trust.variance_factor,
             )
-        surface = self._surface(place, smooth_m, mask, intrinsics)
+        surface = self._surface(pair, place, smooth_m, mask, intrinsics)
         surface = np.where(valid, surface, np.float32(np.nan))
         tracks = self._track(window, pair, place, surface, mask, intrinsics, own_metres_per_unit)
         objects = self._find_objects(newest, place, surface, mask, intrinsics, tracks)
@@ -646,11 +646,21 @@ class SceneEstimator:
             memory = dataclasses.replace(memory, depth_m=self._last_good[1].depth_m)
         self._last_good = (newest.stamp_ns, memory)
 
-    def _surface(self, place: Placement, depth_m: FloatArray, mask: MaskArray, intrinsics: Intrinsics) -> FloatArray:
-        """(h, w) smooth depth of the newest frame, averaged over time; nothing is kept of a lost one."""
+    def _surface(
+        self, pair: ReferencePair, place: Placement, depth_m: FloatArray, mask: MaskArray, intrinsics: Intrinsics
+    ) -> FloatArray:
+        """(h, w) smooth depth of the newest frame, averaged over maps and time; nothing is kept of a lost one.
+
+        X^{n,r} moved into camera n speaks of the same pixels.
+        """
         if place.world_from_camera is None:
             self._fusion.forget()
             return depth_m
+        if place.relative is not None and pair.reference_stamp_ns != pair.newest_stamp_ns:
+            few = np.s_[:: thinning(depth_m.shape), :: thinning(depth_m.shape)]
+            points = pair.in_reference.points_2.numpy()[few]
+            there = depth_in_newest(points, place.relative.reference_from_newest)
+            depth_m = seen_again(depth_m, there, ~mask[few])
         flow_to_before = self._mask.flow_to_before if mask.any() else None
         return self._fusion.update(depth_m, mask, flow_to_before, place.world_from_camera, intrinsics)
 
@@ -671,6 +681,7 @@ class SceneEstimator:
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,
             image_rgb=window.frames[-1].image_rgb,
+            image_soft=self._landmarks.softened(window.frames[-1].image_rgb),
             reference_rgb=frame_at(window, pair.reference_stamp_ns).image_rgb,
             points_matched=pair.in_newest.points_match if self.match_tracks else None,
             conf_match=pair.in_newest.conf_match,

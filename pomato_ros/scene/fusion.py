@@ -2,7 +2,8 @@
 
 A network errs anew in every frame, and in part smoothly over the image, so that neighbours do not average it out; time
 does. A pixel at rest came from where the camera's own motion takes it, a moving one from where the image flow does; its
-mean comes with it, in the depth that it has now, and begins anew where the newest depth does not fit.
+mean comes with it, in the depth that it has now, and begins anew where the newest depth does not fit. Another map that
+speaks of the newest pixels errs by itself, and is averaged with the newest depth before.
 """
 
 import cv2
@@ -17,7 +18,41 @@ LOOKS_STILL, LOOKS_MOVING = 25.0, 1.5  # frames that a mean is over at most; wha
 FITS = 0.07  # a look farther from the mean than this share of it is of another surface
 HOLE = -1e6  # in place of a depth: like nothing beside it
 LONG_SIDE_PX = 128  # means of larger images are kept of every other row and column, or fewer
+ALIKE = 0.1  # log depth: maps that differ by more, at a pixel, speak of different surfaces
+AROUND_PX = 7  # side of the square over which they are compared: what is smooth in their errors, not single pixels
 OUTSIDE_PX = 1e5  # what was in no image is put there
+
+
+def thinning(shape: tuple[int, ...]) -> int:
+    """Of maps (h, w) every so many rows and columns are averaged."""
+    return max(1, round(max(shape) / LONG_SIDE_PX))
+
+
+def seen_again(depth_m: FloatArray, other: FloatArray, rests: MaskArray) -> FloatArray:
+    """(h, w) ``depth_m`` averaged with what another map of the same pixels says, in their logs.
+
+    Args:
+        depth_m: (h, w).
+        other: depth of every :func:`thinning`-th pixel, in any unit.
+        rests: the same pixels' that units are compared by.
+    """
+    stride = thinning(depth_m.shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.log(other / depth_m[::stride, ::stride])
+    known = np.isfinite(apart)
+    compared = apart[known & rests]
+    if not len(compared):
+        return depth_m
+    apart -= np.float32(np.median(compared))
+    alike = known & (np.abs(apart) < np.float32(ALIKE))
+    number = alike.astype(np.float32)
+    usual = cv2.blur(np.where(alike, apart, np.float32(0.0)), (AROUND_PX, AROUND_PX))
+    usual /= np.maximum(cv2.blur(number, (AROUND_PX, AROUND_PX)), np.float32(1e-3))
+    factor = np.exp(np.float32(0.5) * number * usual)
+    if stride > 1:
+        rows, columns = factor.shape
+        factor = cv2.resize(factor, (stride * columns, stride * rows), interpolation=cv2.INTER_LINEAR)
+    return depth_m * factor[: depth_m.shape[0], : depth_m.shape[1]]
 
 
 class DepthFusion:
@@ -55,7 +90,7 @@ class DepthFusion:
             world_from_camera: (4, 4) of the newest frame.
             intrinsics: of the newest frame.
         """
-        stride = max(1, round(max(depth_m.shape) / LONG_SIDE_PX))
+        stride = thinning(depth_m.shape)
         if stride > 1:
             return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics)
         with np.errstate(invalid="ignore"):

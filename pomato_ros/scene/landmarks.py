@@ -149,7 +149,7 @@ class Landmarks:
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
-        newest = self._softened(image_rgb)
+        newest = self.softened(image_rgb)
         found = self._near_few(newest, static, intrinsics) or self._near_last(newest, static, intrinsics)
         if found is None:
             return None
@@ -214,8 +214,8 @@ class Landmarks:
         self._places = np.where(found[:, None], places, self._rows.pixels)
         return self._rows.pick(usable).solved(pose, places[usable], intrinsics)
 
-    def _softened(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """:func:`features.softened`, once for an image that is located and learnt from."""
+    def softened(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """:func:`features.softened`, once for an image that is located, learnt from and followed in."""
         if self._soft is None or self._soft[0] is not image_rgb:
             self._soft = (image_rgb, softened(image_rgb))
         return self._soft[1]
@@ -274,7 +274,7 @@ class Landmarks:
         else:
             self._rows.pixels = self._places
             self._look(self._found, depth_m, static, world_from_camera, intrinsics)
-        self._newest, self._world_from_last, self._found = self._softened(image_rgb), world_from_camera, None
+        self._newest, self._world_from_last, self._found = self.softened(image_rgb), world_from_camera, None
         if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
             self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1

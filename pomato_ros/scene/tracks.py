@@ -123,6 +123,7 @@ class TrackObservation:
     world_from_camera: PoseArray
     metres_per_unit: float = 1.0  # of points_matched
     blur_px: int = 1  # side of the square over which points_matched is to be the median, 1 or 5
+    image_soft: NDArray[np.uint8] | None = None  # (h, w) image_rgb softened, where somebody has that
     depth_variance_factor: float = 1.0  # of the depth's errors, a good network's being 1
 
 
@@ -203,7 +204,7 @@ class Tracker:
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
         expected = self._expected(observation)
         told = self._read(observation, followed, expected)
-        image = softened(observation.image_rgb)
+        image = softened(observation.image_rgb) if observation.image_soft is None else observation.image_soft
         half = cv2.pyrDown(image)
         found, told = self._find(image, half, told, followed, expected, observation)
         before = expected.before

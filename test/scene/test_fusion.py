@@ -1,12 +1,22 @@
 """Depth over time: errors average out, surfaces that change begin anew, and the camera's own motion is taken out."""
 
+import cv2
 import numpy as np
 import pytest
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.fusion import FITS, LOOKS_MOVING, LOOKS_STILL, DepthFusion, depth_after, pixels_before
+from pomato_ros.scene.fusion import (
+    FITS,
+    LOOKS_MOVING,
+    LOOKS_STILL,
+    DepthFusion,
+    depth_after,
+    pixels_before,
+    seen_again,
+    thinning,
+)
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -142,6 +152,39 @@ def test_of_a_large_image_every_few_pixels_tell_the_rest() -> None:
     mean = truth * np.exp(0.02 * np.kron(smooth.mean(axis=0), np.ones((80, 80))))
     inside = np.kron(np.ones((6, 8)), np.pad(np.ones((72, 72)), 4)).astype(bool)
     np.testing.assert_allclose(found[inside], mean[inside], rtol=2e-3)
+
+
+def smooth_errors(shape: tuple[int, int], seed: int, share: float) -> FloatArray:
+    """(h, w) log errors that vary over a quarter of an image."""
+    knots = np.random.default_rng(seed).normal(size=(5, 5)).astype(np.float32)
+    return share * cv2.resize(knots, shape[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_maps_that_err_by_themselves_tell_more_together(factor: int) -> None:
+    shape = (96 * factor, 128 * factor)
+    y, x = np.mgrid[: shape[0], : shape[1]] / factor
+    truth = (3.0 + 0.01 * x + 0.005 * y).astype(np.float32)
+    rests, few = np.ones(shape, bool), np.s_[:: thinning(shape), :: thinning(shape)]
+    before, after = [], []
+    for seed in range(0, 30, 3):
+        seen, other = (truth * np.exp(smooth_errors(shape, seed + number, 0.02)) for number in range(2))
+        found = seen_again(seen.astype(np.float32), (0.3 * other)[few].astype(np.float32), rests[few])
+        before.append(np.std(np.log(seen / truth)))
+        after.append(np.std(np.log(found / truth)))
+    assert np.mean(after) < 1.05 * np.mean(before) / np.sqrt(2)
+
+
+def test_maps_that_agree_change_nothing_and_those_of_other_surfaces_are_left_out() -> None:
+    truth = depth_of_plane(np.eye(4))
+    rests = np.ones(truth.shape, bool)
+    np.testing.assert_allclose(seen_again(truth, 0.5 * truth, rests), truth, rtol=1e-5)
+    other = truth.copy()
+    other[:, :20] *= 0.6
+    other[10:20] = np.nan
+    np.testing.assert_allclose(seen_again(truth, other, rests), truth, rtol=1e-5)
+    np.testing.assert_array_equal(seen_again(truth, np.full_like(truth, np.nan), rests), truth)
+    np.testing.assert_array_equal(seen_again(truth, 1.05 * truth, ~rests), truth)
 
 
 def test_pixels_and_depths_go_from_camera_to_camera_as_their_points_do() -> None:
