@@ -12,7 +12,8 @@ import numpy as np
 MEMORY = 30  # comparisons whose median counts
 BEGUN_WITH, DOUBTED_BY = 1, 300.0  # comparisons that are made up at the start, as with a weak network
 USUAL = 5.35  # median of a squared distance over six degrees of freedom
-WEAK = 40.0  # of the variances; above this it is the network that errs; bundled nano: above 100
+WEAK = 40.0  # of the variances; above this it is the network that errs; bundled nano: 40 to 700,
+GOOD = 25.0  # and only below this it no longer is: good networks have 1 to 3
 CERTAIN = 6  # chances to compare from which weakness is no mere assumption
 # share of the pixels that must agree with a pose of a weak network that nothing in the image backs; of bundled nano's
 # 0.05 to 0.3 do, in noise as in images, of a good network's at least 0.6
@@ -27,6 +28,7 @@ class PoseTrust:
         """Nothing compared yet: weak."""
         self._ratios: deque[float] = deque([DOUBTED_BY] * BEGUN_WITH, maxlen=MEMORY)
         self._chances = 0
+        self._is_weak = True
 
     def chance(self) -> None:
         """There was a pose of features to compare with, whether or not the pointmap had one that was worth it."""
@@ -36,11 +38,12 @@ class PoseTrust:
         """Take in one more comparison: Mahalanobis' squared distance of the pointmap's pose from that of features."""
         if np.isfinite(squared_distance):
             self._ratios.append(squared_distance / USUAL)
+            self._is_weak = self._usual > (GOOD if self._is_weak else WEAK)
 
     @property
     def is_weak(self) -> bool:
         """The network errs, as far as is known; at the start nothing is."""
-        return self._usual > WEAK
+        return self._is_weak
 
     @property
     def is_surely_weak(self) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, CERTAIN, MEMORY, USUAL, WEAK, PoseTrust
+from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, CERTAIN, GOOD, MEMORY, USUAL, WEAK, PoseTrust
 
 
 def trust_after(distances: list[float]) -> PoseTrust:
@@ -79,3 +79,21 @@ def test_a_network_is_surely_weak_only_after_chances_to_show_that_it_is_not() ->
         trust.compare(USUAL)
     assert not trust.is_weak
     assert not trust.is_surely_weak
+
+
+def test_what_lies_between_good_and_weak_is_judged_as_before() -> None:
+    between = 0.5 * (GOOD + WEAK) * USUAL
+    doubtful, good = PoseTrust(), PoseTrust()
+    for _ in range(2 * MEMORY):
+        doubtful.compare(between)
+        good.compare(USUAL)
+        assert doubtful.is_weak
+    assert not good.is_weak
+    for _ in range(2 * MEMORY):
+        good.compare(between)
+        assert not good.is_weak
+    for _ in range(2 * MEMORY):
+        good.compare(1.1 * WEAK * USUAL)
+        doubtful.compare(0.9 * GOOD * USUAL)
+    assert good.is_weak
+    assert not doubtful.is_weak
