@@ -622,7 +622,7 @@ def along(steps: PoseArray, directions: PoseArray) -> PoseArray:
 
 def lengths(vectors: PoseArray) -> PoseArray:
     """(n,) of vectors (n, d)."""
-    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
 
 
 def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:
