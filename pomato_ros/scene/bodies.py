@@ -290,6 +290,6 @@ def _by_motion(arm: PoseArray, place: PoseArray, focal: PoseArray, by: PoseArray
     by[5, 0], by[5, 1] = -q * a, p * b
 
 
-def in_world(motion_camera: PoseArray, world_from_camera: PoseArray) -> PoseArray:
+def motion_in_world(motion_camera: PoseArray, world_from_camera: PoseArray) -> PoseArray:
     """A motion (4, 4) in the axes of a camera -> the same in the world."""
     return world_from_camera @ motion_camera @ invert(world_from_camera)

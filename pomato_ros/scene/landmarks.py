@@ -17,6 +17,7 @@ from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pos
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
 from pomato_ros.scene.features import PATCH_PX, new_features, softened
 from pomato_ros.scene.follow import follow_from
+from pomato_ros.scene.surface import jumps_at
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
@@ -376,12 +377,7 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, log_depth_std: flo
 
 def jumps(depth_m: FloatArray, log_depth_std: float, x: NDArray[np.int64], y: NDArray[np.int64]) -> MaskArray:
     """(n,) whether a depth map (h, w) jumps near pixels x, y (n,), by more than its errors explain, or holds none."""
-    height, width = depth_m.shape
-    near = np.arange(-(JUMP_PX // 2), JUMP_PX // 2 + 1)
-    rows, columns = np.clip(y[:, None] + near, 0, height - 1), np.clip(x[:, None] + near, 0, width - 1)
-    around = depth_m[rows[:, :, None], columns[:, None, :]]
-    around = np.where(np.isfinite(around), around, np.float32(0.0))
-    return np.asarray(around.max((1, 2)) > np.exp(JUMP_STDS * log_depth_std) * around.min((1, 2)))
+    return jumps_at(depth_m, y, x, JUMP_PX, float(np.exp(JUMP_STDS * log_depth_std)))
 
 
 def on_static(places: PoseArray, found: MaskArray, static: MaskArray) -> MaskArray:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
-from pomato_ros.scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, in_world, medians, regions_at
+from pomato_ros.scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, medians, motion_in_world, regions_at
 from pomato_ros.scene.features import softened
 from pomato_ros.scene.follow import follow_from
 from pomato_ros.scene.moving import BLUR_PX, without_strays
@@ -429,7 +429,7 @@ class Tracker:
         alive.bodies[rows] = newest
         seconds = max((observation.stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
         for motion in motions:
-            now_from_before = in_world(motion.newest_from_before, observation.world_from_camera)
+            now_from_before = motion_in_world(motion.newest_from_before, observation.world_from_camera)
             mine = rows[motion.tracks]
             before = np.stack((alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine]))
             now = transform(now_from_before, before)

@@ -19,8 +19,8 @@ from pomato_ros.scene.bodies import (
     Bodies,
     BodyTracks,
     halved,
-    in_world,
     medians,
+    motion_in_world,
     regions_at,
     rigid_motion,
 )
@@ -98,7 +98,7 @@ def test_behind_the_camera_there_is_none() -> None:
 def test_a_motion_in_the_world_moves_what_the_camera_sees_the_same_way() -> None:
     world_from_camera = pose_exp([0.3, 0.2, -0.1, 0.2, -0.4, 0.1])
     motion, points = pose_exp([0.1, 0.0, 0.2, 0.05, 0.0, -0.02]), cloud(5)
-    moved = transform(in_world(motion, world_from_camera), transform(world_from_camera, points))
+    moved = transform(motion_in_world(motion, world_from_camera), transform(world_from_camera, points))
     np.testing.assert_allclose(transform(invert(world_from_camera), moved), transform(motion, points), atol=1e-12)
 
 

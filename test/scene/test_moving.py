@@ -213,7 +213,7 @@ def test_a_turn_of_the_camera_leaves_steps_on_rays_as_they_are() -> None:
     cos, sin = np.cos(0.3), np.sin(0.3)
     turn = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])  # about the vertical
     turned = motion_by(np.einsum("ij,jhw->ihw", turn, points), np.einsum("ij,jhw->ihw", turn, steps))
-    np.testing.assert_allclose(turned, motion_by(points, steps), atol=2e-5)
+    np.testing.assert_allclose(turned, motion_by(points, steps), atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e20, -1e30])
