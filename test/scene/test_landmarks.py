@@ -443,7 +443,7 @@ def test_new_landmarks_are_as_doubtful_as_the_networks_depth(clip: Clip, factor:
 def test_rays_decide_where_the_networks_depth_is_doubted() -> None:
     # depth maps that err by a ramp across the image, poses that are true: what is triangulated comes out right
     errors: list[list[float]] = []
-    for seed in (6, 7, 9):
+    for seed in range(6, 11):  # one alone scatters by some 0.03
         clip = render_clip(seed, TRAVELLING, FRAMES, SIZE_WH)
         errors.append([])
         for factor in (1.0, 100.0):
