@@ -65,9 +65,9 @@ def jumps_at(
     height, width = depth_m.shape
     reach = np.arange(side_px) - side_px // 2
     y, x = (rows[:, None] + reach).clip(0, height - 1), (columns[:, None] + reach).clip(0, width - 1)
-    around = depth_m[y[:, :, None], x[:, None, :]].reshape(len(rows), -1)
+    around = depth_m[y[:, :, None], x[:, None, :]]  # (n, side, side)
     around = np.where(np.isfinite(around), around, np.float32(0.0))
-    nearest, farthest = around.min(axis=1), around.max(axis=1)
+    nearest, farthest = around.min(axis=(1, 2)), around.max(axis=(1, 2))
     at_jump: MaskArray = (farthest > np.float32(ratio) * nearest) | (nearest <= 0)
     return at_jump
 
@@ -103,7 +103,7 @@ def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
     around = maps.reshape(-1, channels).take((y * width)[:, :, None] + x, axis=0)  # (side, n, side, c)
     middle = slice(margin, margin + 2)
     corners = around[middle, :, middle].astype(np.float64)
-    if margin:
+    if margin and len(pixels):
         strip = cv2.medianBlur(around.reshape(len(reach), -1, channels).astype(np.float32, copy=False), blur_px)
         medians = strip.reshape(around.shape)[middle, :, middle]
         flat = around.ravel()

@@ -1,9 +1,20 @@
 """What a depth map says between its pixels, at jumps, and of what is hidden behind it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from pomato_ros.scene.surface import OCCLUSION_SHARE, depth_at, inside, jumps, jumps_at, nearest_pixels, visible_at
+from pomato_ros.scene.surface import (
+    OCCLUSION_SHARE,
+    depth_at,
+    inside,
+    jumps,
+    jumps_at,
+    nearest_pixels,
+    sample,
+    visible_at,
+)
 
 HEIGHT, WIDTH = 24, 32
 
@@ -112,3 +123,19 @@ def test_what_lies_behind_is_hidden_and_what_lies_on_the_surface_is_uncovered() 
     outside = np.array([[-1.0, 4.0], [np.nan, 4.0], [4.0, HEIGHT]])
     assert not visible_at(outside, np.ones(3), two_walls()).any()
     assert not visible_at(outside, np.full(3, 2.0), two_walls(), np.ones(3, bool)).any()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda depth, nowhere: inside(nowhere, depth.shape),
+        lambda depth, nowhere: depth_at(depth, nowhere),
+        lambda depth, nowhere: jumps_at(depth, *nearest_pixels(nowhere, depth.shape), 5, 1.1),
+        lambda depth, nowhere: visible_at(nowhere, nowhere[:, 0], depth),
+        lambda depth, nowhere: visible_at(nowhere, nowhere[:, 0], depth, nowhere[:, 0] > 0),
+        lambda depth, nowhere: sample(depth[..., None], nowhere),
+        lambda depth, nowhere: sample(depth[..., None], nowhere, 5),
+    ],
+)
+def test_who_asks_nowhere_is_told_nothing(ask: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+    assert len(ask(two_walls(), np.empty((0, 2)))) == 0
