@@ -18,7 +18,7 @@ from pomato_ros.scene.fusion import DepthFusion, seen_again, thinning
 from pomato_ros.scene.image_motion import ImageMotion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
-from pomato_ros.scene.moving import BLUR_PX, MovingMask, without_strays
+from pomato_ros.scene.moving import BLUR_PX, MovingMask, doubt_by, without_strays
 from pomato_ros.scene.objects import ObjectObservation, Objects
 from pomato_ros.scene.odometry import (
     PLENTY_OF_FEATURES,
@@ -656,13 +656,14 @@ class SceneEstimator:
         if place.world_from_camera is None:
             self._fusion.forget()
             return depth_m
+        few = np.s_[:: thinning(depth_m.shape), :: thinning(depth_m.shape)]
         if place.relative is not None and pair.reference_stamp_ns != pair.newest_stamp_ns:
-            few = np.s_[:: thinning(depth_m.shape), :: thinning(depth_m.shape)]
             points = pair.in_reference.points_2.numpy()[few]
             there = depth_in_newest(points, place.relative.reference_from_newest)
             depth_m = seen_again(depth_m, there, ~mask[few])
         flow_to_before = self._mask.flow_to_before if mask.any() else None
-        return self._fusion.update(depth_m, mask, flow_to_before, place.world_from_camera, intrinsics)
+        doubt = doubt_by(pair.in_newest.conf_1.numpy()[few]) ** np.float32(self._mask.errors.power)
+        return self._fusion.update(depth_m, mask, flow_to_before, place.world_from_camera, intrinsics, doubt)
 
     def _track(
         self,

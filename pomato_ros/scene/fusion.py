@@ -14,7 +14,8 @@ from pomato_ros.scene.scale import scaled_about
 from pomato_ros.scene.surface import ONE_SURFACE
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
-LOOKS_STILL, LOOKS_MOVING = 25.0, 1.5  # frames that a mean is over at most; what moves soon has another depth
+LOOKS_STILL = 25.0  # usual looks that a mean is over at most
+LOOKS_MOVING = 1.5  # looks as the newest that it is, of what moves and soon has another depth, and over at least
 FITS = 0.07  # a look farther from the mean than this share of it is of another surface
 HOLE = -1e6  # in place of a depth: like nothing beside it
 LONG_SIDE_PX = 128  # means of larger images are kept of every other row and column, or fewer
@@ -80,6 +81,7 @@ class DepthFusion:
         flow_to_before: FloatArray | None,
         world_from_camera: PoseArray,
         intrinsics: Intrinsics,
+        doubt: FloatArray | None = None,
     ) -> FloatArray:
         """(h, w) mean depth of the newest frame's pixels, metres; where ``depth_m`` is not positive, that.
 
@@ -89,14 +91,17 @@ class DepthFusion:
             flow_to_before: (h, w, 2) pixels from the newest image to the one before; None: what moves begins anew.
             world_from_camera: (4, 4) of the newest frame.
             intrinsics: of the newest frame.
+            doubt: of every :func:`thinning`-th pixel, how many times more it errs than usual; a look counts for the
+                inverse square. None: all err alike.
         """
         stride = thinning(depth_m.shape)
         if stride > 1:
-            return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics)
+            return self._update_thinned(stride, depth_m, moving, flow_to_before, world_from_camera, intrinsics, doubt)
         with np.errstate(invalid="ignore"):
             valid = (depth_m > 0) & (depth_m < np.inf)
         seen = np.where(valid, depth_m, np.float32(0.0)).astype(np.float32, copy=False)
-        looks, mean = valid.astype(np.float32), seen
+        look = np.ones_like(seen) if doubt is None else doubt**-2
+        looks, mean = look * valid, seen
         if self._mean is not None and self._world_from_camera is not None:
             newest_from_before = invert(world_from_camera) @ self._world_from_camera
             carried, told = carried_means(
@@ -104,9 +109,10 @@ class DepthFusion:
             )
             apart = seen - carried
             fits = (told > 0) & (np.abs(apart) < np.float32(FITS) * seen)
-            most = np.where(moving, np.float32(LOOKS_MOVING), np.float32(LOOKS_STILL))
-            looks = np.where(fits, np.minimum(told + np.float32(1.0), most), looks)
-            mean = np.where(fits, carried + apart / np.maximum(looks, np.float32(1.0)), seen)
+            most = np.maximum(np.float32(LOOKS_STILL) * ~moving, np.float32(LOOKS_MOVING) * look)
+            together = np.minimum(told + look, most)
+            mean = np.where(fits, carried + apart * (look / together), seen)
+            looks = np.where(fits, together, looks)
         self._mean = cv2.merge((np.where(valid, mean, np.float32(HOLE)), looks))
         self._world_from_camera = world_from_camera
         return np.where(valid, mean, depth_m).astype(np.float32, copy=False)
@@ -119,6 +125,7 @@ class DepthFusion:
         flow_to_before: FloatArray | None,
         world_from_camera: PoseArray,
         intrinsics: Intrinsics,
+        doubt: FloatArray | None,
     ) -> FloatArray:
         """As :meth:`update` of every ``stride``-th pixel; what it changes there, neighbours are changed by too."""
         few = (slice(None, None, stride), slice(None, None, stride))
@@ -126,7 +133,7 @@ class DepthFusion:
         centre_px = intrinsics.cx_px / stride, intrinsics.cy_px / stride
         camera = Intrinsics(intrinsics.fx_px / stride, intrinsics.fy_px / stride, *centre_px, width, height)
         flow = None if flow_to_before is None else flow_to_before[few] / np.float32(stride)
-        mean = self.update(depth_m[few], moving[few], flow, world_from_camera, camera)
+        mean = self.update(depth_m[few], moving[few], flow, world_from_camera, camera, doubt)
         with np.errstate(all="ignore"):
             factor = mean / depth_m[few]
         factor = np.where(np.isfinite(factor), factor, np.float32(1.0))

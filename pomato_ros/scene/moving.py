@@ -86,7 +86,7 @@ class MovingMask:
         self._method.setFinestScale(0)
         self._method.setGradientDescentIterations(FLOW_STEPS)
         self._method.setVariationalRefinementIterations(FLOW_SMOOTHINGS)
-        self._errors = Errors()  # of the network, not of what it sees: nothing makes it forgotten
+        self.errors = Errors()  # of the network, not of what it sees: nothing makes it forgotten
         self.forget()
 
     def forget(self) -> None:
@@ -171,13 +171,13 @@ class MovingMask:
         if self._belief is not None:
             rest = np.flatnonzero(few_of(self._belief) < GOES_ON)
         if parts.rays:
-            shape = np.float32(self._errors.learn_shape(few_motion[:, rest]))
+            shape = np.float32(self.errors.learn_shape(few_motion[:, rest]))
             motion[1:] *= shape
             few_motion[1:] *= shape
         least = doubt(maps, stride) if parts.confidence else np.ones(motion.shape[1:], np.float32)
         if parts.confidence and parts.calibration and parts.floor:
             few_in_floors = few_motion[:, rest] * np.float32(1.0 / level)
-            cv2.pow(least, self._errors.learn_power(few_of(least)[rest], few_in_floors), least)
+            cv2.pow(least, self.errors.learn_power(few_of(least)[rest], few_in_floors), least)
         motion /= floors(few_motion, least, alpha, level, parts)
         if parts.average:
             self._steps = averaged(self._steps, motion)
@@ -197,6 +197,7 @@ class Errors:
         """Nothing is learned."""
         self._log_shape, self._images = float(np.log(ALONG_BEFORE)), 1.0
         self._product = self._square = 0.0
+        self.power = 1.0  # of what confidence says, by which errors grow
 
     def learn_shape(self, motion: FloatArray) -> float:
         """How many times larger errors are along rays than across them, after one more image.
@@ -226,7 +227,9 @@ class Errors:
             apart = log_doubt - log_doubt.mean()
             self._product = LEARNED * self._product + float(apart @ log_error) / len(doubts)
             self._square = LEARNED * self._square + float(apart @ apart) / len(doubts)
-        return min(max((self._product + POWER_BEFORE) / (self._square + POWER_BEFORE), POWER[0]), POWER[1])
+        slope = (self._product + POWER_BEFORE) / (self._square + POWER_BEFORE)
+        self.power = min(max(slope, POWER[0]), POWER[1])
+        return self.power
 
 
 def few_of(values: FloatArray) -> FloatArray:
@@ -463,10 +466,14 @@ def without_strays_each(planes: FloatArray, blur_px: int) -> FloatArray:
 
 
 def doubt(maps: PairMaps, stride: int = 1) -> FloatArray:
-    """(h, w) of every ``stride``-th pixel, a factor about 1: the usual confidence over that around the pixel."""
+    """(h, w) of every ``stride``-th pixel, :func:`doubt_by` the lesser confidence of the two maps."""
     few = np.s_[::stride, ::stride]
-    least = np.minimum(maps.conf_2.numpy()[few], maps.conf_match.numpy()[few], dtype=np.float32)
-    least -= np.float32(1.0)
+    return doubt_by(np.minimum(maps.conf_2.numpy()[few], maps.conf_match.numpy()[few], dtype=np.float32))
+
+
+def doubt_by(confidence: FloatArray) -> FloatArray:
+    """(h, w) a factor about 1: the usual ``confidence`` (h, w) over that around the pixel, beyond 1, which is none."""
+    least = confidence - np.float32(1.0)
     if not np.isfinite(np.dot(least.ravel(), least.ravel())):
         least[~np.isfinite(least)] = 0.0
     around = cv2.blur(least, (CONFIDENCE_PX, CONFIDENCE_PX), least)

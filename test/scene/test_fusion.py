@@ -197,3 +197,28 @@ def test_pixels_and_depths_go_from_camera_to_camera_as_their_points_do() -> None
     back = depth_after(x, y, points[..., 2].astype(np.float32), newest_from_before, CAMERA.matrix())
     np.testing.assert_allclose(back, depth, rtol=1e-4)
     assert np.isnan(pixels_before(depth, pose_exp([0.0, 0.0, 50.0, 0.0, 0.0, 0.0]), CAMERA.matrix())[0]).all()
+
+
+def test_looks_that_are_doubted_count_for_less() -> None:
+    """Errors known to be twice and half the usual in turns: near what weights by the inverse variance leave."""
+    plain, doubted = DepthFusion(), DepthFusion()
+    for t in range(12):
+        truth, doubt = depth_of_plane(camera_at(t)), 2.0 if t % 2 else 0.5
+        seen = noisy(truth, t, 0.01 * doubt)
+        known = np.full(truth.shape, doubt, np.float32)
+        alike = plain.update(seen, NOTHING, None, camera_at(t), CAMERA)
+        weighted = doubted.update(seen, NOTHING, None, camera_at(t), CAMERA, known)
+    best, even = (6 / 0.5**2 + 6 / 2.0**2) ** -0.5, (6 * 0.5**2 + 6 * 2.0**2) ** 0.5 / 12
+    assert spread(weighted, truth) / spread(alike, truth) < 1.2 * best / even
+
+
+@pytest.mark.parametrize("doubt", [0.5, 1.0, 3.0])
+def test_a_doubt_that_is_the_same_for_all_that_moves_changes_nothing(doubt: float) -> None:
+    """What moves is averaged over a few looks as sure as the newest, however sure that is."""
+    plain, doubted = DepthFusion(), DepthFusion()
+    for t in range(6):
+        seen = noisy(depth_of_plane(np.eye(4)), t, 0.02)
+        arguments = EVERYTHING, NO_FLOW, np.eye(4), CAMERA
+        alike = plain.update(seen, *arguments)
+        found = doubted.update(seen, *arguments, np.full(seen.shape, doubt, np.float32))
+        np.testing.assert_allclose(found, alike, rtol=1e-6)
