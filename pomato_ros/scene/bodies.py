@@ -25,7 +25,7 @@ DEPTH_GATE = 0.1  # of the depth
 FOUND_PX = 0.5  # by how much a place found in the image errs, one standard deviation
 LOG_DEPTH_STD = 0.0126  # of a good network's smooth errors, which a body's tracks share
 TURN_STD_RAD = 0.05  # by which a body turns otherwise than in the frame before
-SOLVER_STEPS = 4
+SOLVER_STEPS = 3
 SETTLED = 0.1  # standard deviations: a shorter step is the last
 CALM_SHARE, CALM_FRAMES = 0.2, 5  # with fewer of its tracks in the moving mask, for longer, a body has come to rest
 LEAST_AHEAD_M = 1e-3
@@ -94,46 +94,48 @@ class Bodies:
         for label in np.unique(labels[alone]).tolist():
             here = np.flatnonzero(alone & (labels == label))
             owners = np.unique(bodies[labels == label])
-            ways = [(number, motions[number]) for number in owners[owners != ALONE].tolist()]
-            found = self._joined(tracks, here, ways, camera_matrix, log_depth_std)
+            ways = owners[owners != ALONE].tolist()
+            misfits = np.empty((0, len(here)))
+            if ways:
+                misfits = np.stack(
+                    [misfit_px(way, tracks, here, camera_matrix) for way in (np.eye(4), *(motions[k] for k in ways))]
+                )
+            found = self._begun(tracks, here, misfits, camera_matrix, log_depth_std)
             if found is not None:
                 begun, motion, fits = found
                 motions[begun] = motion
                 bodies[here[fits]] = begun
-                continue
-            if ways:
-                misfits = np.stack([misfit_px(motion, tracks, here, camera_matrix) for _, motion in ways])
-                best = misfits.argmin(axis=0)
-                goes, rests = misfits.min(axis=0), misfit_px(np.eye(4), tracks, here, camera_matrix)
+            elif ways:
+                rests, goes, best = misfits[0], misfits[1:].min(axis=0), misfits[1:].argmin(axis=0)
                 joins = (goes < GATE * tracks.pixel_std[here]) & (goes < rests)
-                bodies[here[joins]] = np.array([number for number, _ in ways])[best[joins]]
+                bodies[here[joins]] = np.array(ways)[best[joins]]
         carried = [(bodies == number, motion) for number, motion in motions.items()]
         return bodies, [BodyMotion(mine, motion, mine & (tracks.bodies == ALONE)) for mine, motion in carried]
 
-    def _joined(
+    def _begun(
         self,
         tracks: BodyTracks,
         here: NDArray[np.int64],
-        ways: list[tuple[int, PoseArray]],
+        misfits: PoseArray,
         camera_matrix: PoseArray,
         log_depth_std: float,
     ) -> tuple[int, PoseArray, MaskArray] | None:
         """A new body of the lone tracks ``here`` (k,), its motion (4, 4), and which are on it (k,); None: it is none.
 
-        Where their region has bodies already, whose motions are ``ways``, it must explain them far better than these
-        and than rest do.
+        It must explain them far better than rest and the bodies that their region has already, if any, which leave
+        ``misfits`` (m, k), px.
         """
+        least = float(medians(misfits).min(initial=np.inf))
+        if least < FOUND_PX:
+            return None
         chosen = np.zeros(len(tracks.bodies), bool)
         chosen[here] = True
         solved = _solved(tracks, chosen, camera_matrix, log_depth_std, np.zeros(3))
         if solved is None:
             return None
         motion, turn_rad, fits = solved
-        if ways:
-            others = (np.eye(4), *(way for _, way in ways))
-            least = min(float(np.median(misfit_px(other, tracks, here, camera_matrix))) for other in others)
-            if not float(np.median(misfit_px(motion, tracks, here, camera_matrix))) < APART_SHARE * least:
-                return None
+        if len(misfits) and not np.median(misfit_px(motion, tracks, here, camera_matrix)) < APART_SHARE * least:
+            return None
         number, self._next_number = self._next_number, self._next_number + 1
         self._bodies[number] = _Body(turn_rad)
         return number, motion, fits

@@ -32,9 +32,9 @@ from pomato_ros.scene.surface import (
 )
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray, TrackSet
 
-PATCH_PX = 9  # that is compared with the reference frame's: tracks need not lie on corners
+PATCH_PX = 8  # that is compared with the reference frame's: tracks need not lie on corners
 FAR, NEAR = 2, 0  # levels of the pyramid above half the image, for a rough start, and above the image from a good one
-STEPS = 5  # most of Lucas and Kanade's on a level
+STEPS = 4  # most of Lucas and Kanade's on a level
 TEXTURE_PX = 9  # side of the patch whose texture a seed is chosen by
 SEED_JUMP_PX, BIRTH_JUMP_PX = 7, 5  # a seed and a track's first look keep half of these away from jumps in depth
 JUMP_RATIO = 1.1
@@ -381,7 +381,7 @@ class Tracker:
                     self._last_half, half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
                 )
                 begin[known[good]] = 2.0 * near[good]
-            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
+            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS, checked=~rests)
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
             places, agree, usual_px = agreed(places, told_px, found)
             told = replace(told, usual_px=usual_px)
