@@ -26,7 +26,7 @@ FOUND_PX = 0.5  # by how much a place found in the image errs, one standard devi
 LOG_DEPTH_STD = 0.0126  # of a good network's smooth errors, which a body's tracks share
 TURN_STD_RAD = 0.05  # by which a body turns otherwise than in the frame before
 SOLVER_STEPS = 3
-SETTLED = 0.1  # standard deviations: a shorter step is the last
+SETTLED = 0.5  # standard deviations: a shorter step is the last
 CALM_SHARE, CALM_FRAMES = 0.2, 5  # with fewer of its tracks in the moving mask, for longer, a body has come to rest
 LEAST_AHEAD_M = 1e-3
 
@@ -216,8 +216,8 @@ def rigid_motion(
     arms = before - middle[:, None]
     now = np.empty_like(before)
     now[:2], now[2] = seen[:2] / focal * depth, depth
-    shift = medians(now - before)
-    rotation, turned = np.eye(3), np.zeros(3)
+    rotation, turned = rotation_exp(turn_rad), turn_rad
+    shift = medians(now - rotation @ arms) - middle
     pixel_weights = 1.0 / pixel_std**2
     depth_weight = 1.0 / (log_depth_std**2 * (1 + len(points)))
     prior = 1.0 / TURN_STD_RAD**2

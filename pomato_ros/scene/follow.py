@@ -24,7 +24,7 @@ def follow_from(
     step_px: float = STEP_PX,
     levels_back: int = 0,
     steps_back: int = STEPS_BACK,
-    checked: bool | MaskArray = True,
+    checked: bool = True,
 ) -> tuple[PoseArray, MaskArray]:
     """Where ``pixels`` (n, 2) of one grey image are in another (n, 2), and which were found (n,).
 
@@ -42,7 +42,7 @@ def follow_from(
         step_px: a shorter step is the last.
         levels_back: as ``levels``, on the way back.
         steps_back: as ``steps``, on the way back.
-        checked: only what comes back to where it was is found; of those said (n,), unless it is where it was expected.
+        checked: only what comes back to where it was is found.
     """
     start = np.ascontiguousarray(pixels, dtype=np.float32)
     if not len(start):
@@ -50,20 +50,12 @@ def follow_from(
     there, found = track(before, newest, start, expected.astype(np.float32), patch_px, levels, steps, step_px)
     height, width = newest.shape
     good = found.copy()
-    if checked is True:
+    if checked:
         back, found_back = track(newest, before, there, start, patch_px, levels_back, steps_back, step_px)
-        good &= found_back & near(back, start)
-    elif checked is not False:
-        rows = np.flatnonzero(found & ~(~checked & near(there, expected)))
-        back, found_back = track(newest, before, there[rows], start[rows], patch_px, levels_back, steps_back, step_px)
-        good[rows] &= found_back & near(back, start[rows])
+        away = back - start
+        good &= found_back & (away[:, 0] ** 2 + away[:, 1] ** 2 < ROUND_TRIP_PX**2)
     good &= (there[:, 0] >= 0) & (there[:, 0] <= width - 1) & (there[:, 1] >= 0) & (there[:, 1] <= height - 1)
     return there.astype(np.float64), good
-
-
-def near(places, others):
-    away = places - others
-    return away[:, 0] ** 2 + away[:, 1] ** 2 < ROUND_TRIP_PX**2
 
 
 def track(

@@ -381,7 +381,7 @@ class Tracker:
                     self._last_half, half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
                 )
                 begin[known[good]] = 2.0 * near[good]
-            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS, checked=~rests)
+            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
             places, agree, usual_px = agreed(places, told_px, found)
             told = replace(told, usual_px=usual_px)
