@@ -18,7 +18,7 @@ from pomato_ros.scene.fusion import DepthFusion, seen_again, thinning
 from pomato_ros.scene.image_motion import ImageMotion
 from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
 from pomato_ros.scene.motion_mask import motion_mask
-from pomato_ros.scene.moving import BLUR_PX, MovingMask, doubt_by, without_strays
+from pomato_ros.scene.moving import MovingMask, doubt_by, without_strays
 from pomato_ros.scene.objects import ObjectObservation, Objects
 from pomato_ros.scene.odometry import (
     PLENTY_OF_FEATURES,
@@ -51,7 +51,7 @@ from pomato_ros.scene.scale import (
     scale_from_way,
     scaled_about,
 )
-from pomato_ros.scene.tracks import Tracker, TrackObservation, empty_track_set
+from pomato_ros.scene.tracks import TOLD_BLUR_PX, Tracker, TrackObservation, empty_track_set
 from pomato_ros.scene.trust import ENOUGH_ALONE, PoseTrust
 from pomato_ros.structures import (
     FloatArray,
@@ -691,7 +691,7 @@ class SceneEstimator:
             intrinsics=intrinsics,
             world_from_camera=place.world_from_camera,
             metres_per_unit=own_metres_per_unit,
-            blur_px=BLUR_PX,
+            blur_px=TOLD_BLUR_PX,
             depth_variance_factor=self._trust.variance_factor,
         )
         return self._tracker.update(observation)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
 OCCLUSION_SHARE = 0.1  # what is this share of its depth behind the surface at its pixel is hidden
+MOST_AT_ONCE = 5000  # places whose surroundings are one image: OpenCV takes none that is wider than 32,766 pixels
 ONE_SURFACE = 0.05  # neighbours whose depths differ by a larger share are not interpolated between
 
 
@@ -90,21 +91,29 @@ def visible_at(
 def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
     """Values (n, c) of ``maps`` (h, w, c) between the centres of pixels, at ``pixels`` (n, 2) inside the image.
 
-    With ``blur_px`` 5, of the medians over squares of that side; they are taken only where they are read, in a strip of
-    all that lies around the pixels. What is not finite is read as it is.
+    With ``blur_px`` 3 or 5, of the medians over squares of that side; they are taken only where they are read, in a
+    strip of all that lies around the pixels. What is not finite is read as it is.
     """
-    height, width, channels = maps.shape
-    corner = np.floor(pixels.T).astype(np.int64)  # (2, n)
+    if not len(pixels):
+        return np.zeros((0, maps.shape[-1]))
+    if len(pixels) > MOST_AT_ONCE:
+        parts = np.array_split(pixels, -(-len(pixels) // MOST_AT_ONCE))
+        return np.concatenate([sample(maps, part, blur_px) for part in parts])
+    corner = np.floor(pixels.T)  # (2, n)
     right, down = (pixels.T - corner)[..., None]
     margin = blur_px // 2
-    reach = np.arange(-margin, margin + 2)
-    x = (corner[0, :, None] + reach).clip(0, width - 1)
-    y = (corner[1] + reach[:, None]).clip(0, height - 1)
-    around = maps.reshape(-1, channels).take((y * width)[:, :, None] + x, axis=0)  # (side, n, side, c)
+    reach = np.arange(-margin, margin + 2, dtype=np.float32)
+    x, y = np.empty((2, len(reach), len(pixels), len(reach)), np.float32)
+    x[:], y[:] = corner[0, :, None] + reach, (corner[1] + reach[:, None])[..., None]
+    wide = len(reach), -1
+    strip = cv2.remap(
+        maps, x.reshape(wide), y.reshape(wide), cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+    ).reshape(*wide, maps.shape[-1])
+    around = strip.reshape(*x.shape, -1)  # (side, n, side, c)
     middle = slice(margin, margin + 2)
     corners = around[middle, :, middle].astype(np.float64)
-    if margin and len(pixels):
-        strip = cv2.medianBlur(around.reshape(len(reach), -1, channels).astype(np.float32, copy=False), blur_px)
+    if margin:
+        strip = cv2.medianBlur(strip.astype(np.float32, copy=False), blur_px)
         medians = strip.reshape(around.shape)[middle, :, middle]
         flat = around.ravel()
         if np.isfinite(np.dot(flat, flat)):

@@ -51,6 +51,7 @@ REST_SHARE = 0.02  # of the long side: farther from its place the image of a res
 ASTRAY = 5.0  # times farther from where the matching pointmap has it than usual, a place found is another one's
 FEW_PLACES = 8  # tell nothing of what is usual
 LEAST_SHARE = 0.15  # in the places found, that a matching pointmap has which is sure where the image shows nothing
+TOLD_BLUR_PX = 3  # medians over squares of this side are what a matching pointmap says
 TOLD_SHARE = 0.3  # of the matching pointmap's depth in a look, the surface's having the rest
 TOLD_DEPTH = 0.1  # of the depth, by which the two differ if they are of different things
 TOLD_PX = 1.5  # what a matching pointmap that errs by more says tells nothing of bodies
@@ -122,7 +123,7 @@ class TrackObservation:
     intrinsics: Intrinsics
     world_from_camera: PoseArray
     metres_per_unit: float = 1.0  # of points_matched
-    blur_px: int = 1  # side of the square over which points_matched is to be the median, 1 or 5
+    blur_px: int = 1  # side of the square over which points_matched is to be the median: 1, 3 or 5
     image_soft: NDArray[np.uint8] | None = None  # (h, w) image_rgb softened, where somebody has that
     depth_variance_factor: float = 1.0  # of the depth's errors, a good network's being 1
 

@@ -279,8 +279,8 @@ def test_medians_are_those_of_each_row(count: int) -> None:
 def slow_motion(before: np.ndarray, pixels: np.ndarray, depth: np.ndarray, turn_rad: np.ndarray) -> np.ndarray:
     """The same steps, one track after the other, with derivatives by differences."""
     camera_matrix = CAMERA.matrix()
-    middle, turn, turned = np.median(before, axis=0), np.eye(3), np.zeros(3)
-    shift = np.median(unproject(pixels, depth, camera_matrix) - before, axis=0)
+    middle, turn, turned = np.median(before, axis=0), rotation_exp(turn_rad), turn_rad
+    shift = np.median(unproject(pixels, depth, camera_matrix) - (before - middle) @ turn.T, axis=0) - middle
     depth_var = LOG_DEPTH_STD**2 * (1 + len(before))
 
     def off(twist: np.ndarray, point: np.ndarray, row: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,6 @@ import torch
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.moving import without_strays
 from pomato_ros.scene.surface import sample, visible_at
 from pomato_ros.scene.tracks import (
     ASTRAY,
@@ -710,7 +710,7 @@ def test_no_tracks_are_a_set_like_any_other() -> None:
 # --- values between pixels
 
 
-@pytest.mark.parametrize("blur_px", [1, 5])
+@pytest.mark.parametrize("blur_px", [1, 3, 5])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_values_between_pixels_are_those_of_the_whole_map(blur_px: int, channels: int) -> None:
     """Medians are taken around the pixels alone; the slow twin takes them everywhere first."""
@@ -718,9 +718,17 @@ def test_values_between_pixels_are_those_of_the_whole_map(blur_px: int, channels
     maps = draws.normal(size=(HEIGHT, WIDTH, channels)).astype(np.float32)
     pixels = draws.uniform(0, (WIDTH - 1, HEIGHT - 1), size=(300, 2))
     pixels[:4] = (0, 0), (WIDTH - 1, HEIGHT - 1), (WIDTH - 1, 0), (7, 9)
-    smooth = (maps if blur_px == 1 else without_strays(maps)).reshape(HEIGHT, WIDTH, channels)
+    smooth = cv2.medianBlur(maps, blur_px).reshape(HEIGHT, WIDTH, channels)
     slow = sample_bilinear(torch.from_numpy(smooth)[None].double(), torch.from_numpy(pixels))[0].numpy()
     np.testing.assert_allclose(sample(maps, pixels, blur_px), slow, atol=1e-5)
+
+
+def test_many_values_are_those_of_each_alone() -> None:
+    draws = np.random.default_rng(0)
+    maps, pixels = draws.normal(size=(HEIGHT, WIDTH, 3)).astype(np.float32), draws.uniform(1, 20, size=(11_000, 2))
+    all_at_once = sample(maps, pixels, 5)
+    for part in (slice(0, 7), slice(4_998, 5_004), slice(-3, None)):
+        np.testing.assert_array_equal(all_at_once[part], sample(maps, pixels[part], 5))
 
 
 def test_what_is_not_finite_is_read_beside_what_is() -> None:
