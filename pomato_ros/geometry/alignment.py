@@ -83,11 +83,14 @@ def robust_scale(source: ArrayLike, target: ArrayLike) -> RobustScale:
     Raises:
         DegenerateAlignmentError: no pair of positive finite values is left.
     """
-    source, target = np.ravel(np.asarray(source, np.float64)), np.ravel(np.asarray(target, np.float64))
-    usable = np.isfinite(source) & np.isfinite(target) & (source > 0) & (target > 0)
-    if not usable.any():
+    source, target = np.ravel(source), np.ravel(target)
+    kind = np.float32 if source.dtype == target.dtype == np.float32 else np.float64  # half the price for whole maps
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = np.divide(target, source, dtype=kind)
+        usable = (source > 0) & (ratio > 0) & (ratio < np.inf)
+    log_ratio = np.log(ratio[usable])
+    if not len(log_ratio):
         raise DegenerateAlignmentError("no pair of positive finite sizes to compare; check masks and validity")
-    log_ratio = np.log(target[usable] / source[usable])
     middle = _lower_median(log_ratio)
     spread = 1.4826 * _lower_median(np.abs(log_ratio - middle))
     return RobustScale(scale=float(np.exp(middle)), log_spread=spread, count=len(log_ratio))
@@ -115,7 +118,7 @@ def _require_plane(centred: NDArray[np.float64], share: NDArray[np.float64], wha
         )
 
 
-def _lower_median(values: NDArray[np.float64]) -> float:
+def _lower_median(values: NDArray[np.floating]) -> float:
     """Smallest of the values (n,) that at least half of them do not exceed."""
     middle = (len(values) + 1) // 2 - 1
     return float(np.partition(values, middle)[middle])

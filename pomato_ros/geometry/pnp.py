@@ -21,6 +21,7 @@ LAST_STEP_PX = 0.2  # or by so little does it move the pixels: what it leaves is
 RANSAC_POINTS = 600  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
 MAJORITY_POINTS = 300  # so many of them tell whether most agree, so that no samples are needed:
 MAJORITY = 0.8  # this share,
+NEAR = 6.0  # of which as many lie within so many thresholds of a start that is near enough,
 CONCENTRATIONS = 5  # at most so often after leaving out those that disagree
 LOST_INLIERS = 0.01  # share of the inliers that least squares on all of them may cost
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
@@ -73,6 +74,7 @@ def solve_pose(
     iterations: int,
     seed: int,
     refine: bool = True,
+    start: PoseArray | None = None,
 ) -> PnpSolution | PnpFailure:
     """Pose of a camera with known intrinsics.
 
@@ -84,6 +86,7 @@ def solve_pose(
         iterations: most RANSAC draws, where fewer than ``MAJORITY`` of the points agree.
         seed: decides the order in which points are drawn; the same seed gives the same answer.
         refine: least squares on all inliers; without it every pose begins with RANSAC.
+        start: (4, 4) a pose that may be near; where most points then agree, it is taken instead of one from nothing.
     """
     pixels, points = np.asarray(pixels, dtype=np.float64), np.asarray(points_reference, dtype=np.float64)
     if pixels.ndim != 2 or pixels.shape[1] != 2 or points.shape != (len(pixels), 3):
@@ -96,7 +99,12 @@ def solve_pose(
     if len(order) < MIN_POINTS:
         return PnpFailure(f"a pose needs at least {MIN_POINTS} finite points, got {len(order)}")
     drawn = order[:RANSAC_POINTS] if refine else order
-    pose = _of_majority(pixels[drawn], points[drawn], matrix, threshold_px) if refine else None
+    pose = None
+    if refine and start is not None:
+        some = drawn[:MAJORITY_POINTS]
+        pose = _of_majority_near(start, columns.take(some, axis=1), rows.take(some, axis=1), matrix, threshold_px)
+    if refine and pose is None:
+        pose = _of_majority(pixels[drawn], points[drawn], matrix, threshold_px)
     if pose is None:
         pose = _ransac(pixels[drawn], points[drawn], matrix, threshold_px, iterations)
     if pose is None:
@@ -189,6 +197,28 @@ def _covariance(equations: NormalEquations) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(equations.matrix)
     floor = max(float(values[-1]) * 1e-15, np.finfo(np.float64).tiny)
     return vectors @ np.diag(variance_px2 / np.maximum(values, floor)) @ vectors.T
+
+
+def _of_majority_near(
+    start: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+    points: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    threshold_px: float,
+) -> NDArray[np.float64] | None:
+    """Pose (4, 4) that nearly all of pixels (2, n) and points (3, n) agree on, by least squares from ``start``.
+
+    None where that is too far off.
+    """
+    least, pose = MAJORITY * pixels.shape[1], start
+    squared = _squared_errors(pose, pixels, points, matrix)
+    if np.count_nonzero(squared < threshold_px**2) < least:
+        near = np.flatnonzero(squared < (NEAR * threshold_px) ** 2)
+        if len(near) < max(least, MIN_POINTS):
+            return None
+        pose, _ = _refined(pose, pixels.take(near, axis=1), points.take(near, axis=1), matrix)
+        squared = _squared_errors(pose, pixels, points, matrix)
+    return pose if np.count_nonzero(squared < threshold_px**2) >= least else None
 
 
 def _of_majority(
@@ -317,16 +347,15 @@ def _squared_errors(
     pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(n,) px^2 between where points (3, n) land and their pixels (2, n); infinite of points behind the camera."""
-    x, y, z = in_camera(pose, points)
+    to_image = matrix @ pose[:3, :3].T
+    seen = to_image @ points
+    seen -= (to_image @ pose[:3, 3])[:, None]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        inverse = 1.0 / z
-        x *= inverse
-        y *= inverse
-        error_x, error_y = matrix[0, 0] * x - (pixels[0] - matrix[0, 2]), matrix[1, 1] * y - (pixels[1] - matrix[1, 2])
-        if matrix[0, 1]:
-            error_x += matrix[0, 1] * y
-        squared = error_x * error_x + error_y * error_y
-        np.putmask(squared, ~((z > 0) & (squared < np.inf)), np.inf)  # NaN compares as not below
+        errors = seen[:2] * (1.0 / seen[2])
+        errors -= pixels
+        errors *= errors
+        squared: NDArray[np.float64] = errors[0] + errors[1]
+        np.putmask(squared, ~((seen[2] > 0) & (squared < np.inf)), np.inf)  # NaN compares as not below
     return squared
 
 

@@ -89,6 +89,12 @@ def _one_rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
 
 def rotation_log(rotation: ArrayLike) -> NDArray[np.float64]:
     """Rotation matrix (..., 3, 3) -> rotation vector (..., 3), its angle in [0, pi]."""
+    rotation = np.asarray(rotation, dtype=np.float64)
+    if rotation.shape == (3, 3):
+        x, y, z, w = _one_quaternion(*rotation.ravel().tolist())
+        length = math.sqrt(x * x + y * y + z * z)
+        times = 2.0 * math.atan2(length, w) / length if length > 1e-12 else 2.0
+        return np.array([times * x, times * y, times * z])
     quaternion = quaternion_xyzw_from_matrix(rotation)
     sine = np.linalg.norm(quaternion[..., :3], axis=-1, keepdims=True)
     half_angle = np.arctan2(sine, quaternion[..., 3:])
@@ -144,7 +150,7 @@ def quaternion_xyzw_from_matrix(rotation: ArrayLike) -> NDArray[np.float64]:
     """
     r = np.asarray(rotation, dtype=np.float64)
     if r.shape == (3, 3):
-        return _one_quaternion(*r.ravel().tolist())
+        return np.array(_one_quaternion(*r.ravel().tolist()))
     xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
     xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
     xw, yw, zw = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
@@ -163,7 +169,7 @@ def quaternion_xyzw_from_matrix(rotation: ArrayLike) -> NDArray[np.float64]:
 
 def _one_quaternion(
     xx: float, xy: float, xz: float, yx: float, yy: float, yz: float, zx: float, zy: float, zz: float
-) -> NDArray[np.float64]:
+) -> tuple[float, float, float, float]:
     """:func:`quaternion_xyzw_from_matrix` of one matrix, given row by row."""
     squares = (1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz)
     longest = max(range(4), key=squares.__getitem__)
@@ -175,7 +181,7 @@ def _one_quaternion(
         (zy - yz, xz - zx, yx - xy, square),
     )[longest]
     length = math.sqrt(x * x + y * y + z * z + w * w) * (-1.0 if w < 0 else 1.0)
-    return np.array([x, y, z, w]) / length
+    return x / length, y / length, z / length, w / length
 
 
 def _exponential_terms(angle: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from scipy.linalg.lapack import dgesv
 from scipy.ndimage import binary_dilation
 
 from pomato_ros.config import PomatoConfig
@@ -69,7 +70,6 @@ from pomato_ros.structures import (
 )
 
 LOGGER = logging.getLogger(__name__)
-AnyPose = TypeVar("AnyPose", LandmarkPose, RelativePose)
 
 # of a frame nothing is known about yet: 1 mm and 0.06 deg, so that no covariance is ever zero
 FIRST_COVARIANCE = np.diag([1e-6] * 3 + [1e-6] * 3)
@@ -108,6 +108,17 @@ class Placement:
     reference_metres_per_unit: float  # of the pair in the reference camera; without meaning while lost
     on_landmarks: bool = False  # which then know the newest frame's own scale too
     astray_m: float = 0.0  # as in :class:`FrameMemory`
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPose:
+    """The newest camera by the pointmap."""
+
+    world_from_camera: PoseArray  # (4, 4)
+    covariance: PoseArray  # (6, 6) world axes and metres, against the reference frame
+
+
+AnyPose = TypeVar("AnyPose", LandmarkPose, RelativePose, WorldPose)
 
 
 class SceneEstimator:
@@ -331,20 +342,26 @@ class SceneEstimator:
                 self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0), scale
             )
         maps = pair.in_reference
-        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics)
+        start = self._start(reference, scale)
+        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics, start)
+        by_points = self._in_world(on_points, reference, scale)
         found = None
         if self._uses_landmarks():
-            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+            about = None if by_points is None or self._trust.is_weak else by_points.world_from_camera
+            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics, about)
             if found is not None and not reference.guessed:
                 self._trust.chance()
+                if by_points is not None:
+                    self._trust.compare(disagreement(found, by_points))
             if isinstance(on_points, RelativePose):
-                on_points = self._believed(on_points, found, reference, scale)
+                on_points = doubted(on_points, self._trust.variance_factor)
+            by_points = None if by_points is None else doubted(by_points, self._trust.variance_factor)
             if found is not None:
                 found = doubted(found, self._trust.features_variance_factor)
         together = None
         if found is not None:
-            together = self._together(found, on_points, reference, scale)
-            if self._surer(found, on_points, reference, scale):
+            together = self._together(found, by_points)
+            if self._surer(found, by_points):
                 placed = self._place_on_landmarks(together, reference, pair, scale)
                 if placed is not None:
                     return placed
@@ -370,13 +387,21 @@ class SceneEstimator:
         covariance = covariance + in_world(reference.world_from_camera, doubt, 1.0)
         return Placement(self._state(), pose, covariance, relative, scale, astray_m=reference.astray_m)
 
-    def _believed(
-        self, on_points: RelativePose, found: LandmarkPose | None, reference: FrameMemory, scale: float
-    ) -> RelativePose:
-        """The pointmap's pose with the covariance that it deserves, as comparisons with landmarks so far have it."""
-        if found is not None and self._has_say(on_points, reference):
-            self._trust.compare(self._apart(found, on_points, reference, scale))
-        return doubted(on_points, self._trust.variance_factor)
+    def _start(self, reference: FrameMemory, scale: float) -> PoseArray | None:
+        """The camera placed last, in the reference camera and units of ``scale`` metres."""
+        if self._last_good is None:
+            return None
+        last = self._last_good[1].world_from_camera
+        return in_metres(invert(reference.world_from_camera) @ last, 1.0 / scale)
+
+    def _in_world(self, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float) -> WorldPose | None:
+        """The newest camera in the world by the pointmap; None where that does not tell."""
+        if isinstance(on_points, PnpFailure) or reference.guessed or not self._trusted(on_points):
+            return None
+        return WorldPose(
+            reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale),
+            in_world(reference.world_from_camera, on_points.covariance, scale),
+        )
 
     def _alone(self, on_points: RelativePose | PnpFailure) -> RelativePose | PnpFailure:
         """The pointmap's pose where nothing in the image backs it: as many pixels of a weak network agree in noise."""
@@ -389,9 +414,7 @@ class SceneEstimator:
             "and nothing in the image backs it"
         )
 
-    def _together(
-        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
-    ) -> LandmarkPose:
+    def _together(self, found: LandmarkPose, by_points: WorldPose | None) -> LandmarkPose:
         """The newest camera as landmarks and pointmap have it together, each weighed by its covariance.
 
         Landmarks hold the pose over many frames, but stray where they are few or many of them move; the pointmap is of
@@ -399,24 +422,22 @@ class SceneEstimator:
         answer lies between them, the more doubtful the farther they are apart, and what goes on from it is doubted by
         how far it is from the landmarks.
         """
-        if isinstance(on_points, PnpFailure) or not self._has_say(on_points, reference):
+        if by_points is None:
             return found
-        apart = self._apart(found, on_points, reference, scale)
-        by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
-        points_covariance = in_world(reference.world_from_camera, on_points.covariance, scale)
-        pose, covariance = fused(found.world_from_camera, found.covariance, by_points, points_covariance)
-        if apart > AT_ODDS:
+        squared = disagreement(found, by_points)
+        pose, covariance = fused(
+            found.world_from_camera, found.covariance, by_points.world_from_camera, by_points.covariance
+        )
+        if squared > AT_ODDS:
             self._contradict(pose, found.world_from_camera)
-        covariance = covariance * max(1.0, apart / len(covariance))
+        covariance = covariance * max(1.0, squared / len(covariance))
         return dataclasses.replace(found, world_from_camera=pose, covariance=covariance)
 
-    def _surer(
-        self, found: LandmarkPose, on_points: RelativePose | PnpFailure, reference: FrameMemory, scale: float
-    ) -> bool:
+    def _surer(self, found: LandmarkPose, by_points: WorldPose | None) -> bool:
         """Whether the landmarks place the camera better than the pointmap, which without noise nothing beats."""
-        if isinstance(on_points, PnpFailure) or not self._has_say(on_points, reference):
+        if by_points is None:
             return True
-        return bool(np.trace(found.covariance[:3, :3]) < scale**2 * on_points.position_variance)
+        return bool(np.trace(found.covariance[:3, :3]) < np.trace(by_points.covariance[:3, :3]))
 
     def _contradict(self, placed: PoseArray, by_landmarks: PoseArray) -> None:
         """Somebody is wrong, nobody knows who: from now on the landmarks' poses are doubted by that much."""
@@ -424,21 +445,12 @@ class SceneEstimator:
         if np.linalg.norm(apart[:3]) > np.linalg.norm(self._contradiction[:3]):
             self._contradiction = apart
 
-    def _has_say(self, on_points: RelativePose, reference: FrameMemory) -> bool:
-        """Whether the pointmap's pose against the reference tells where the camera is in the world."""
-        return self._trusted(on_points) and not reference.guessed
-
-    def _apart(self, found: LandmarkPose, on_points: RelativePose, reference: FrameMemory, scale: float) -> float:
-        """Squared distance of the landmarks' and the pointmap's pose in their own measure; 6 if both are honest."""
-        by_points = reference.world_from_camera @ in_metres(on_points.reference_from_newest, scale)
-        covariance = found.covariance + in_world(reference.world_from_camera, on_points.covariance, scale)
-        return squared_distance(found.world_from_camera, by_points, covariance)
-
     def _borne_out(self, relative: RelativePose, mask: MaskArray) -> bool:
         """Whether a pose that no landmark backs is that of enough of the image: noise, too, has pixels that agree."""
         if not self._uses_landmarks():
             return True
-        return relative.inlier_ratio * float((~mask).mean()) >= self.config.robustness.min_inlier_ratio
+        still = 1.0 - np.count_nonzero(mask) / mask.size
+        return bool(relative.inlier_ratio * still >= self.config.robustness.min_inlier_ratio)
 
     def _uses_landmarks(self) -> bool:
         return self.config.scene.pose_source == "best"
@@ -850,7 +862,13 @@ def difference(world_from_a: PoseArray, world_from_b: PoseArray) -> PoseArray:
 def squared_distance(world_from_a: PoseArray, world_from_b: PoseArray, covariance: PoseArray) -> float:
     """Mahalanobis' squared distance of two poses (4, 4) whose difference has this covariance (6, 6), world axes."""
     apart = difference(world_from_a, world_from_b)
-    return float(apart @ np.linalg.solve(covariance + FIRST_COVARIANCE, apart))
+    return float(apart @ dgesv(covariance + FIRST_COVARIANCE, apart)[2])
+
+
+def disagreement(found: LandmarkPose, by_points: WorldPose) -> float:
+    """Squared distance of the landmarks' and the pointmap's pose in their own measure; 6 if both are honest."""
+    covariance = found.covariance + by_points.covariance
+    return squared_distance(found.world_from_camera, by_points.world_from_camera, covariance)
 
 
 def fused(
@@ -861,7 +879,7 @@ def fused(
     ``K = A (A + B)^-1``: from a, K of the way to b; ``(I - K) A``.
     """
     smallest = 1e-6 * FIRST_COVARIANCE  # so that the sum of two that are sure can be inverted
-    gain = covariance_a @ np.linalg.inv(covariance_a + covariance_b + smallest)
+    gain = dgesv(covariance_a + covariance_b + smallest, covariance_a)[2].T  # all three are symmetric
     step = gain @ difference(world_from_b, world_from_a)
     pose = pose_from(rotation_exp(step[3:]) @ world_from_a[:3, :3], world_from_a[:3, 3] + step[:3])
     covariance = covariance_a - gain @ covariance_a

@@ -16,7 +16,8 @@ PATCH_PX = 7  # of the pyramidal Lucas-Kanade tracker; in a larger one two surfa
 PYRAMID_LEVELS = 3
 STEPS = 30  # most of the tracker's on a level
 STEP_PX = 0.01  # a shorter one is the last
-SOFTENING_PX = 0.8
+SOFTENING_PX = 0.8  # standard deviation,
+SOFTENED_PX = 5  # within a square of this side: farther off no weight is left in whole grey levels
 MIN_EPIPOLAR = 20  # matches below which an essential matrix tells nothing
 EPIPOLAR_PX = 0.5  # distance from the epipolar line
 
@@ -50,7 +51,7 @@ def match_features(
 
 def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(h, w) grey and a little blurred, so that texture finer than a pixel does not pull features about."""
-    return cv2.GaussianBlur(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), (0, 0), SOFTENING_PX)
+    return cv2.GaussianBlur(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), (SOFTENED_PX, SOFTENED_PX), SOFTENING_PX)
 
 
 def follow_features(
@@ -83,11 +84,19 @@ def new_features(grey: NDArray[np.uint8], taken: PoseArray, room: int) -> PoseAr
     """At most ``room`` corners (n, 2) of a softened image, away from the places ``taken`` (m, 2)."""
     if room <= 0:
         return np.zeros((0, 2))
-    free = np.full(grey.shape, 255, np.uint8)
-    for x, y in np.rint(taken).astype(int).tolist():
-        cv2.circle(free, (x, y), int(MIN_DISTANCE_PX), 0, -1)
+    free = free_of(taken, grey.shape)
     corners = cv2.goodFeaturesToTrack(grey, room, CORNER_QUALITY, MIN_DISTANCE_PX, mask=free)
     return np.zeros((0, 2)) if corners is None else corners.reshape(-1, 2).astype(np.float64)
+
+
+def free_of(taken: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(h, w) 0 within MIN_DISTANCE_PX of places (n, 2) of an image, else 255."""
+    free = np.full(shape, 255, np.uint8)
+    x, y = np.rint(taken).astype(int).T
+    free[y, x] = 0
+    reach = int(MIN_DISTANCE_PX)
+    about = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= MIN_DISTANCE_PX
+    return cv2.erode(free, about.astype(np.uint8))
 
 
 def keep_rigid(matches: FeatureMatches, camera_matrix: PoseArray) -> FeatureMatches:
@@ -117,13 +126,11 @@ def _starting_points(
     reference: NDArray[np.uint8], guess: FeatureMatches | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Features of the reference (n, 2) and where to start looking for each in the newest frame."""
-    free = np.full(reference.shape, 255, np.uint8)
     known = np.zeros((0, 2), np.float32) if guess is None else guess.reference_pixels.astype(np.float32)
     expected = np.zeros((0, 2), np.float32) if guess is None else guess.newest_pixels.astype(np.float32)
-    for x, y in np.rint(known).astype(int).tolist():
-        cv2.circle(free, (x, y), int(MIN_DISTANCE_PX), 0, -1)
     room = MAX_FEATURES - len(known)
     if room > 0:
+        free = free_of(known, reference.shape)
         corners = cv2.goodFeaturesToTrack(reference, room, CORNER_QUALITY, MIN_DISTANCE_PX, mask=free)
         fresh = np.zeros((0, 2), np.float32) if corners is None else corners.reshape(-1, 2)
         shift = np.median(expected - known, axis=0) if len(known) else np.zeros(2, np.float32)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
-from pomato_ros.geometry.camera import project, unproject
+from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
 from pomato_ros.scene.features import PATCH_PX, new_features, softened
 from pomato_ros.scene.follow import follow_from
+from pomato_ros.scene.looks import LEAST_SIDE_PX, Sheets
 from pomato_ros.scene.surface import jumps_at
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -48,7 +49,8 @@ MISSES = 2  # looks in a row at which a landmark may disagree
 SOLVER_ROUNDS = 4  # most of them; each takes anew how pixels change with the pose
 SOLVER_STEPS = 10  # most in a round; each weighs the landmarks anew
 SETTLED = 3e-2  # standard deviations: a shorter step is the last,
-STRAIGHT = 5.0  # and a round that came no farther
+STRAIGHT = 5.0  # and a round that came no farther;
+ROUGHLY_SETTLED, ROUGHLY_STRAIGHT = 0.3, 100.0  # the same where it only tells where to look
 PLACE_SHARE = 0.008  # of the way, by which a path on a good network's landmarks goes astray, one std
 NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
@@ -73,8 +75,8 @@ class LandmarkPose:
 class _Rows:
     """Rows of equal length, one a landmark. It was begun in an image, its anchor, and lies on its ray from there."""
 
-    anchors: NDArray[np.int64]  # (n,) which image
-    anchor_pixels: PoseArray  # (n, 2) in that image
+    sheets: NDArray[np.int64]  # (n,) which of the sheets holds its look in the anchor,
+    spots: PoseArray  # (n, 2) and at which pixel
     origins_world: PoseArray  # (n, 3) of the anchor's camera
     rays_world: PoseArray  # (n, 3), with length 1 along the anchor's optical axis
     log_depth: PoseArray  # (n,) along that axis, metres
@@ -106,7 +108,20 @@ class _Rows:
 
     def solved(self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
         """The camera that sees all of these at ``pixels`` (n, 2), by :func:`solve_on_landmarks`."""
-        return solve_on_landmarks(
+        return solve_on_landmarks(*self._asked(world_from_camera, pixels, intrinsics))
+
+    def roughly_solved(
+        self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics
+    ) -> tuple[PoseArray, float] | None:
+        """About that pose (4, 4), and the share of these that agree with it."""
+        fit = fit_on_landmarks(*self._asked(world_from_camera, pixels, intrinsics), rough=True)
+        return None if fit is None else (fit.pose, fit.agreeing / len(pixels))
+
+    def _asked(
+        self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics
+    ) -> tuple[PoseArray, PoseArray, PoseArray, PoseArray, PoseArray, PoseArray, Intrinsics]:
+        """What :func:`fit_on_landmarks` is asked with."""
+        return (
             world_from_camera,
             pixels,
             self.noise,
@@ -118,7 +133,7 @@ class _Rows:
 
 
 class Landmarks:
-    """All state: the landmarks, and the images that they were begun in."""
+    """All state: the landmarks, how they looked where they were begun, and the last image."""
 
     def __init__(self) -> None:
         """None yet."""
@@ -126,10 +141,10 @@ class Landmarks:
 
     def reset(self) -> None:
         """Forget all of them."""
-        none, pixels, vectors = np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 3))
-        none_each = np.zeros(0)
-        self._rows = _Rows(none, pixels, vectors, vectors, none_each, none_each, np.zeros((0, 2, 2)), pixels, none)
-        self._images: dict[int, NDArray[np.uint8]] = {}
+        none, numbers = np.zeros(0), np.zeros(0, np.int64)
+        pixels, vectors, noise = np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 2, 2))
+        self._rows = _Rows(numbers, pixels, vectors, vectors, none, none, noise, pixels, numbers)
+        self._sheets = Sheets()
         self._newest: NDArray[np.uint8] | None = None
         self._world_from_last = np.eye(4)  # its camera
         self._found: MaskArray | None = None
@@ -139,18 +154,27 @@ class Landmarks:
         self._patch_px = PATCH_PX
         self._steps = 0
 
-    def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+    def locate(
+        self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics, about: PoseArray | None = None
+    ) -> LandmarkPose | None:
         """The camera of an image, or None if too few landmarks are found in it again.
 
         Args:
             image_rgb: (h, w, 3).
             static: (h, w) pixels that may take part.
             intrinsics: of the image.
+            about: (4, 4) where others have the camera: landmarks are looked for near where it would see them.
         """
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
         newest = self.softened(image_rgb)
+        if about is not None:
+            found = self._near_places(newest, static, intrinsics, about)
+            solved = None if found is None else self._solved(*found, intrinsics)
+            if solved is not None and solved.inlier_ratio >= MOST_AGREEING:
+                return solved
+            self._found = None
         found = self._near_few(newest, static, intrinsics) or self._near_last(newest, static, intrinsics)
         if found is None:
             return None
@@ -172,18 +196,25 @@ class Landmarks:
             self._newest, newest, rows.pixels[few], rows.pixels[few], FIRST_PX, levels=FAR, steps=STEPS, checked=False
         )
         near = on_static(seen, near, static)
-        roughly = rows.pick(few[near]).solved(self._world_from_last, seen[near], intrinsics)
-        if roughly is None or roughly.inlier_ratio < MOST_AGREEING:
+        roughly = rows.pick(few[near]).roughly_solved(self._world_from_last, seen[near], intrinsics)
+        if roughly is None or roughly[1] < MOST_AGREEING:
             return None
-        pose, places_world = roughly.world_from_camera, rows.places_world()
-        matrix = intrinsics.matrix()
-        now, before = (transform(invert(camera), places_world) for camera in (pose, self._world_from_last))
-        ahead = (now[:, 2] > LEAST_AHEAD_M) & (before[:, 2] > LEAST_AHEAD_M)
-        now[~ahead], before[~ahead] = (0.0, 0.0, 1.0), (0.0, 0.0, 1.0)
-        expected = project(now, matrix)
-        missed = rows.pixels - project(before, matrix)  # as long as it was believed where it was seen
-        expected += np.where((rows.misses == 0)[:, None], missed, 0.0)
-        places, found = self._follow(newest, np.clip(expected, -FARTHEST_PX, FARTHEST_PX))
+        return self._near_places(newest, static, intrinsics, roughly[0])
+
+    def _near_places(
+        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics, pose: PoseArray
+    ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
+        """:meth:`_near_few` where it is known roughly that the camera is at ``pose`` (4, 4)."""
+        rows = self._rows
+        places_world = np.ascontiguousarray(rows.places_world().T)
+        (now, ahead), (before, was_ahead) = (
+            seen_from(camera, places_world, intrinsics) for camera in (pose, self._world_from_last)
+        )
+        ahead &= was_ahead
+        # as far from its place as before, as long as it was believed where it was seen
+        expected = np.where(rows.misses == 0, rows.pixels.T - before, 0.0)
+        expected += now
+        places, found = self._follow(newest, np.clip(expected.T, -FARTHEST_PX, FARTHEST_PX))
         found &= ahead
         usable = on_static(places, found, static)
         if usable.sum() < max(MIN_LANDMARKS, MIN_AGREEING * len(usable)):
@@ -223,12 +254,11 @@ class Landmarks:
 
     def _follow(self, newest: NDArray[np.uint8], expected: PoseArray) -> tuple[PoseArray, MaskArray]:
         """Places (n, 2) near those expected (n, 2), and which were found (n,), each as its anchor's image shows it."""
-        rows = self._rows
-        places, found = expected.copy(), np.zeros(len(expected), bool)
-        for anchor, begun in self._images.items():
-            here = np.flatnonzero(rows.anchors == anchor)
+        rows, places, found = self._rows, expected.copy(), np.zeros(len(expected), bool)
+        for number, sheet in enumerate(self._sheets.images):
+            here = np.flatnonzero(rows.sheets == number)
             places[here], found[here] = follow_from(
-                begun, newest, rows.anchor_pixels[here], expected[here], self._patch_px, levels=NEAR, steps=STEPS
+                sheet, newest, rows.spots[here], expected[here], self._patch_px, levels=NEAR, steps=STEPS
             )
         return places, found
 
@@ -279,8 +309,6 @@ class Landmarks:
         if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
             self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1
-        held = set(self._rows.anchors.tolist())
-        self._images = {anchor: image for anchor, image in self._images.items() if anchor in held}
 
     def _look(
         self,
@@ -325,7 +353,7 @@ class Landmarks:
         self, depth_m: FloatArray, static: MaskArray, world_from_camera: PoseArray, intrinsics: Intrinsics
     ) -> None:
         """New landmarks at corners of the newest image where there are none."""
-        if self._newest is None:
+        if self._newest is None or min(self._newest.shape) < LEAST_SIDE_PX:
             return
         pixels = new_features(self._newest, self._rows.pixels, MAX_LANDMARKS - len(self._rows.pixels))
         nearest = np.rint(pixels).astype(int)
@@ -333,16 +361,16 @@ class Landmarks:
         good = np.isfinite(depth) & (depth > 0) & static[nearest[:, 1], nearest[:, 0]]
         pixels, depth = pixels[good], depth[good]
         count = len(pixels)
-        self._images[self._steps] = self._newest
+        sheets, spots = self._sheets.add(self._newest, pixels, self._rows.sheets, self._rows.spots)
         fresh = _Rows(
-            anchors=np.full(count, self._steps),
-            anchor_pixels=pixels,
+            sheets=sheets,
+            spots=spots,
             origins_world=np.tile(world_from_camera[:3, 3], (count, 1)),
             rays_world=unproject(pixels, np.ones(count), intrinsics.matrix()) @ world_from_camera[:3, :3].T,
             log_depth=np.log(depth),
             variance=np.full(count, self._log_depth_std**2),
             noise=place_noise(self._newest, depth_m, self._log_depth_std, pixels),
-            pixels=pixels.copy(),
+            pixels=pixels,
             misses=np.zeros(count, np.int64),
         )
         self._rows = self._rows.join(fresh)
@@ -378,6 +406,16 @@ def place_noise(grey: NDArray[np.uint8], depth_m: FloatArray, log_depth_std: flo
 def jumps(depth_m: FloatArray, log_depth_std: float, x: NDArray[np.int64], y: NDArray[np.int64]) -> MaskArray:
     """(n,) whether a depth map (h, w) jumps near pixels x, y (n,), by more than its errors explain, or holds none."""
     return jumps_at(depth_m, y, x, JUMP_PX, float(np.exp(JUMP_STDS * log_depth_std)))
+
+
+def seen_from(world_from_camera: PoseArray, places: PoseArray, intrinsics: Intrinsics) -> tuple[PoseArray, MaskArray]:
+    """(2, n) pixels where a camera sees places (3, n) of the world, and which are ahead of it (n,)."""
+    x, y, z = in_camera(world_from_camera, places)
+    ahead = z > LEAST_AHEAD_M
+    inverse = 1.0 / np.where(ahead, z, 1.0)
+    return np.stack(
+        (intrinsics.fx_px * x * inverse + intrinsics.cx_px, intrinsics.fy_px * y * inverse + intrinsics.cy_px)
+    ), ahead
 
 
 def on_static(places: PoseArray, found: MaskArray, static: MaskArray) -> MaskArray:
@@ -430,6 +468,28 @@ def doubt_px(
     return slope_x, slope_y, xx, xy, yy
 
 
+@dataclass(frozen=True, slots=True)
+class LandmarkFit:
+    """Where :func:`fit_on_landmarks` ended: n landmarks, whitened in the axes x, y of the image."""
+
+    pose: PoseArray  # (4, 4)
+    normal: PoseArray  # (6, 6) by position and rotation along the camera's own axes
+    weighted: PoseArray  # (6, 2, n) what the landmarks' whitened errors pull with
+    slopes: PoseArray  # (2, n) of one standard deviation of depth, whitened
+    squared: PoseArray  # (n,) of the whitened errors
+    errors_px: PoseArray  # (2, n)
+
+    @property
+    def agree(self) -> MaskArray:
+        """(n,) which landmarks do."""
+        return self.squared < 2 * GATE**2
+
+    @property
+    def agreeing(self) -> int:
+        """How many do."""
+        return int(np.count_nonzero(self.agree))
+
+
 def solve_on_landmarks(
     world_from_camera: PoseArray,
     pixels: PoseArray,
@@ -439,6 +499,33 @@ def solve_on_landmarks(
     across: PoseArray,
     intrinsics: Intrinsics,
 ) -> LandmarkPose | None:
+    """:func:`fit_on_landmarks` with its covariance; None if it comes to nothing or few agree."""
+    fit = fit_on_landmarks(world_from_camera, pixels, noise, places_world, along, across, intrinsics)
+    if fit is None or fit.agreeing < MIN_LANDMARKS:
+        return None
+    agree, agreeing = fit.agree, fit.agreeing
+    inverse = dposv(fit.normal, np.eye(6))[1]
+    pulls = (fit.weighted * fit.slopes).sum(axis=1)
+    turned = np.zeros((6, 6))
+    turned[:3, :3] = turned[3:, 3:] = fit.pose[:3, :3]
+    covariance = inverse + inverse @ shared_pulls(pulls.T, pixels, intrinsics) @ inverse
+    covariance = turned @ covariance @ turned.T
+    excess = max(1.0, 0.5 * float(fit.squared @ agree) / agreeing)  # the mean of two squared normals is 2
+    residual_px = float((fit.errors_px * fit.errors_px).sum(axis=0) @ agree / agreeing) ** 0.5
+    return LandmarkPose(fit.pose, covariance * excess, agreeing / len(pixels), agreeing, residual_px)
+
+
+def fit_on_landmarks(
+    world_from_camera: PoseArray,
+    pixels: PoseArray,
+    noise: PoseArray,
+    places_world: PoseArray,
+    along: PoseArray,
+    across: PoseArray,
+    intrinsics: Intrinsics,
+    *,
+    rough: bool = False,
+) -> LandmarkFit | None:
     """Weighted least squares from a nearby pose, robust by Cauchy's weights; None if it comes to nothing.
 
     Derivatives and covariances in pixels are those of the round's start. What is left to find in a round is a few
@@ -452,58 +539,47 @@ def solve_on_landmarks(
         along: (n, 3) one standard deviation of the place along its anchor's ray.
         across: (n,) variance of the place in all directions.
         intrinsics: of the camera.
+        rough: it only tells where to look for others.
     """
     pose, matrix, count = world_from_camera, intrinsics.matrix(), len(pixels)
     if count < MIN_LANDMARKS:
         return None
+    settled, straight = (ROUGHLY_SETTLED, ROUGHLY_STRAIGHT) if rough else (SETTLED, STRAIGHT)
     seen, places, depth_steps = (np.ascontiguousarray(part.T) for part in (pixels, places_world, along))
+    rows = np.empty((8, 2, count))
     for _ in range(SOLVER_ROUNDS):
         along_x, along_y = linearised(pose, seen, places, matrix)
         slope_x, slope_y, xx, xy, yy = doubt_px(along_x, along_y, pose[:3, :3].T @ depth_steps, across, noise)
         with np.errstate(divide="ignore", invalid="ignore"):
             scale_x, tilt = 1.0 / np.sqrt(xx), xy / xx
             scale_y = 1.0 / np.sqrt(yy - tilt * xy)
-        rows = np.empty((8, 2, count))
         np.multiply(along_x, scale_x, out=rows[:, 0])
         np.multiply(along_y - tilt * along_x, scale_y, out=rows[:, 1])
         if not np.isfinite(rows.sum()):
             return None
-        step, misses = np.zeros(6), rows[6]
+        flat, step, misses = rows.reshape(8, -1), np.zeros(6), rows[6]
         for number in range(SOLVER_STEPS):
             squared = misses * misses
             squared = squared[0] + squared[1]
             gate = GATE if number else max(GATE, float(np.partition(squared, count // 2)[count // 2]))  # from afar
-            weighted = (rows[:6] * (gate / (gate + squared))).reshape(6, -1)
-            products = weighted @ rows.reshape(8, -1).T
+            weighted = rows[:6] * (gate / (gate + squared))
+            products = weighted.reshape(6, -1) @ flat.T
             normal, before = products[:, :6], step
             _, step, failed = dposv(normal, -products[:, 6])
             if failed:
                 return None
-            misses = rows[6] + (step @ rows[:6].reshape(6, -1)).reshape(2, -1)
-            if gate == GATE and (step - before) @ normal @ (step - before) < SETTLED**2:
+            misses = rows[6] + (step @ flat[:6]).reshape(2, -1)
+            if gate == GATE and (step - before) @ normal @ (step - before) < settled**2:
                 break
         pose = pose_from(pose[:3, :3] @ rotation_exp(step[3:]), pose[:3, 3] + pose[:3, :3] @ step[:3])
-        if step @ normal @ step < STRAIGHT**2:
+        if step @ normal @ step < straight**2:
             break
     if not np.isfinite(pose).all():
         return None
     squared = misses * misses
-    squared = squared[0] + squared[1]
-    agree = squared < 2 * GATE**2
-    agreeing = int(np.count_nonzero(agree))
-    if agreeing < MIN_LANDMARKS:
-        return None
-    inverse = dposv(normal, np.eye(6))[1]
-    slopes = np.concatenate((slope_x * scale_x, (slope_y - tilt * slope_x) * scale_y))
-    pulls = (weighted * slopes).reshape(6, 2, -1)
-    turned = np.zeros((6, 6))
-    turned[:3, :3] = turned[3:, 3:] = pose[:3, :3]
-    covariance = inverse + inverse @ shared_pulls((pulls[:, 0] + pulls[:, 1]).T, pixels, intrinsics) @ inverse
-    covariance = turned @ covariance @ turned.T
-    excess = max(1.0, 0.5 * float(squared @ agree) / agreeing)  # the mean of two squared normals is 2
-    miss_x, miss_y = along_x[6] + step @ along_x[:6], along_y[6] + step @ along_y[:6]
-    residual_px = float((miss_x * miss_x + miss_y * miss_y) @ agree / agreeing) ** 0.5
-    return LandmarkPose(pose, covariance * excess, agreeing / count, agreeing, residual_px)
+    errors_px = np.stack((along_x[6] + step @ along_x[:6], along_y[6] + step @ along_y[:6]))
+    slopes = np.stack((slope_x * scale_x, (slope_y - tilt * slope_x) * scale_y))
+    return LandmarkFit(pose, normal, weighted, slopes, squared[0] + squared[1], errors_px)
 
 
 def shared_pulls(pulls: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale, robust_scale
@@ -42,7 +41,11 @@ class RelativePose:
 
 
 def solve_relative_pose(
-    points_reference: FloatArray, confidence: FloatArray, static: MaskArray, intrinsics: Intrinsics
+    points_reference: FloatArray,
+    confidence: FloatArray,
+    static: MaskArray,
+    intrinsics: Intrinsics,
+    start: PoseArray | None = None,
 ) -> RelativePose | PnpFailure:
     """Robust PnP of the newest frame's pixels on where the network puts them in the reference camera.
 
@@ -51,23 +54,26 @@ def solve_relative_pose(
         confidence: (h, w).
         static: (h, w) pixels that may take part.
         intrinsics: of the newest frame.
+        start: (4, 4) where something else has the newest camera: only where to begin, these points alone decide.
     """
     height, width = confidence.shape
     stride, few = thinning(height, width), thinned(static)
-    points, sureness = points_reference[few], confidence[few]
+    points, sureness = points_reference[few].reshape(-1, 3), confidence[few].ravel()
     with np.errstate(invalid="ignore"):  # of the sum: no number among three shows in it
-        usable = static[few] & np.isfinite(points[..., 0] + points[..., 1] + points[..., 2])
-    if not usable.any():
+        usable = np.flatnonzero(static[few].ravel() & np.isfinite(points @ np.ones(3, points.dtype)))
+    if not len(usable):
         return PnpFailure("no static pixel is left to solve a pose on")
-    usable &= sureness >= lower_quantile(sureness[usable], 1.0 - CONFIDENT_SHARE)
-    y, x = np.nonzero(usable)
+    sureness = sureness[usable]
+    usable = usable[sureness >= lower_quantile(sureness, 1.0 - CONFIDENT_SHARE)]
+    y, x = np.divmod(usable, -(-width // stride))
     solution = solve_pose(
         stride * np.stack((x, y), axis=-1).astype(np.float64),
-        points[y, x],
+        points[usable],
         intrinsics.matrix(),
         threshold_px=PNP_THRESHOLD_SHARE * max(height, width),
         iterations=PNP_ITERATIONS,
         seed=PNP_SEED,
+        start=start,
     )
     if isinstance(solution, PnpFailure):
         return solution
@@ -196,18 +202,24 @@ def depth_met(
     Between pixels the inverse depth is interpolated, which is exact on planes. NaN where a point is behind the camera,
     outside the image or beside a pixel that is not static.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = np.float32(1.0) / depth_m.astype(np.float32, copy=False)
-        np.putmask(inverse, ~(static & (inverse > 0) & (inverse < np.inf)), np.float32(np.nan))
+    height, width = depth_m.shape
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         nearness = 1.0 / np.where(points_reference[..., 2] > 0, points_reference[..., 2], np.float32(np.nan))
         x = intrinsics.fx_px * points_reference[..., 0] * nearness + intrinsics.cx_px
         y = intrinsics.fy_px * points_reference[..., 1] * nearness + intrinsics.cy_px
-        # what is no number is far outside
-        at = [np.where(np.isfinite(part), part, -2.0).astype(np.float32) for part in (x, y)]
-        met: FloatArray = cv2.remap(
-            inverse, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan
-        )
-        return np.float32(1.0) / met
+        inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)  # what is no number is not
+        x, y = x[inside], y[inside]
+        left, top = x.astype(np.intp), y.astype(np.intp)
+        right, below = np.minimum(left + 1, width - 1), width * np.minimum(top + 1, height - 1)
+        corners = np.stack((width * top + left, width * top + right, below + left, below + right))
+        inverse = np.float32(1.0) / depth_m.ravel()[corners]
+        np.putmask(inverse, ~(static.ravel()[corners] & (inverse > 0) & (inverse < np.inf)), np.float32(np.nan))
+        x -= left
+        y -= top
+        upper, lower = inverse[::2] + x * (inverse[1::2] - inverse[::2])
+        met = np.full(inside.shape, np.float32(np.nan))
+        met[inside] = np.float32(1.0) / (upper + y * (lower - upper))
+    return met
 
 
 def scale_doubt(scale: RobustScale, position: PoseArray) -> PoseArray:

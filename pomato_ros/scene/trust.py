@@ -6,6 +6,7 @@ frames.
 """
 
 from collections import deque
+from statistics import median
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class PoseTrust:
     def __init__(self) -> None:
         """Nothing compared yet: weak."""
         self._ratios: deque[float] = deque([DOUBTED_BY] * BEGUN_WITH, maxlen=MEMORY)
+        self._usual = DOUBTED_BY
         self._chances = 0
         self._is_weak = True
 
@@ -38,6 +40,7 @@ class PoseTrust:
         """Take in one more comparison: Mahalanobis' squared distance of the pointmap's pose from that of features."""
         if np.isfinite(squared_distance):
             self._ratios.append(squared_distance / USUAL)
+            self._usual = median(self._ratios)
             self._is_weak = self._usual > (GOOD if self._is_weak else WEAK)
 
     @property
@@ -68,7 +71,3 @@ class PoseTrust:
     def features_variance_factor(self) -> float:
         """By how much the variances of poses on features are too small, where it is not the network that errs."""
         return 1.0 if self.is_weak else max(1.0, self._usual)
-
-    @property
-    def _usual(self) -> float:
-        return float(np.median(self._ratios))

@@ -129,3 +129,13 @@ def test_the_scale_is_the_lower_median_of_the_sorted_ratios(count: int) -> None:
     assert found.scale == pytest.approx(middle)
     assert found.log_spread == pytest.approx(1.4826 * np.sort(np.abs(np.log(ratios / middle)))[(count - 1) // 2])
     assert found.count == count
+
+
+def test_maps_of_half_the_precision_have_the_same_scale() -> None:
+    draws = np.random.default_rng(0)
+    source, target = np.exp(draws.normal(size=(2, 500))).astype(np.float32)
+    source[:40], target[:40] = np.tile((0.0, -1.0, np.nan, np.inf), 10), np.repeat((0.0, -1.0, np.nan, np.inf), 10)
+    found, expected = robust_scale(source, target), robust_scale(source.astype(np.float64), target.astype(np.float64))
+    assert found.scale == pytest.approx(expected.scale, rel=1e-6)
+    assert found.log_spread == pytest.approx(expected.log_spread, rel=1e-6)
+    assert found.count == expected.count == 460

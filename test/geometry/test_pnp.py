@@ -252,3 +252,29 @@ def test_with_few_outliers_no_samples_are_drawn_and_the_answer_is_that_of_sample
     apart = pose_log(compose(invert(slow.reference_from_camera), fast.reference_from_camera))
     assert (np.abs(apart) < 0.2 * np.sqrt(np.diag(slow.covariance))).all()
     assert np.sqrt(np.diag(fast.covariance)) == pytest.approx(np.sqrt(np.diag(slow.covariance)), rel=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("far", [0.0, 0.02, 0.05, 0.5])
+def test_a_start_does_not_show_in_the_answer(pose: np.ndarray, share: float, far: float) -> None:
+    draws = np.random.default_rng(8)
+    pixels, points = seen_points(pose, 800)
+    pixels += draws.normal(size=pixels.shape)
+    pixels[: int(share * 800)] += draws.uniform(15, 90, size=(int(share * 800), 2))
+    start = pose @ pose_exp(far * np.array([1.0, -1.0, 0.5, 0.3, -0.2, 0.1]))
+    alone = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS)
+    found = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS, start=start)
+    assert isinstance(alone, PnpSolution)
+    assert isinstance(found, PnpSolution)
+    assert (found.inliers == alone.inliers).mean() > 0.99
+    apart = pose_log(compose(invert(alone.reference_from_camera), found.reference_from_camera))
+    assert (np.abs(apart) < 0.2 * np.sqrt(np.diag(alone.covariance))).all()
+
+
+def test_a_near_start_is_taken_instead_of_one_from_nothing(pose: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pnp, "_of_majority", None)  # not called
+    pixels, points = seen_points(pose, 800)
+    start = pose @ pose_exp([0.02, 0.0, -0.01, 0.003, 0.0, 0.002])
+    found = solve_pose(pixels, points, CAMERA_MATRIX, **SETTINGS, start=start)
+    assert isinstance(found, PnpSolution)
+    np.testing.assert_allclose(found.reference_from_camera, pose, atol=1e-5)

@@ -135,3 +135,9 @@ def test_one_at_a_time_is_as_many_at_once(twists: np.ndarray) -> None:
 def test_what_is_no_number_turns_into_none() -> None:
     for value in (np.nan, np.inf):
         assert np.isnan(rotation_exp([value, 0.0, 0.0])).any()
+
+
+def test_one_rotation_has_the_logarithm_that_it_has_among_others(twists: np.ndarray) -> None:
+    rotations = np.concatenate((rotation_exp(twists[:, 3:]), rotation_exp(np.pi * np.eye(3)), np.eye(3)[None]))
+    one_by_one = np.stack([rotation_log(rotation) for rotation in rotations])
+    np.testing.assert_allclose(one_by_one, rotation_log(rotations), rtol=1e-12, atol=1e-15)

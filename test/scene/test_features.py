@@ -1,9 +1,10 @@
 """Features followed through rendered frames, whose true motion is known."""
 
+import cv2
 import numpy as np
 import pytest
 
-from pomato_ros.scene.features import MAX_FEATURES, FeatureMatches, match_features
+from pomato_ros.scene.features import MAX_FEATURES, MIN_DISTANCE_PX, FeatureMatches, free_of, match_features
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -65,3 +66,12 @@ def test_an_image_without_content_has_no_features(guess: FeatureMatches | None) 
     grey = np.full((112, 160, 3), 90, np.uint8)
     matches = match_features(grey, grey, guess)
     assert matches.reference_pixels.shape == matches.newest_pixels.shape == (0, 2)
+
+
+def test_what_is_free_lies_outside_circles_about_what_is_taken() -> None:
+    taken = np.random.default_rng(0).uniform((0, 0), (159, 111), (60, 2))
+    circles = np.full((112, 160), 255, np.uint8)
+    for x, y in np.rint(taken).astype(int).tolist():
+        cv2.circle(circles, (x, y), int(MIN_DISTANCE_PX), 0, -1)
+    np.testing.assert_array_equal(free_of(taken, circles.shape), circles)
+    assert free_of(np.zeros((0, 2)), circles.shape).all()

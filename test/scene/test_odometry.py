@@ -1,5 +1,6 @@
 """Pose, scale and focal length from pointmaps that are known to be right, and from those known to be wrong."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -244,6 +245,26 @@ def test_no_depth_is_met_behind_outside_and_beside_what_moves() -> None:
     aside = points + np.array([100.0, 0.0, 0.0], np.float32)
     assert np.isnan(depth_met(aside, points[..., 2], ALL, CAMERA)).all()
     assert np.isnan(depth_met(np.full_like(points, np.nan), points[..., 2], ALL, CAMERA)).all()
+
+
+def depth_met_slowly(points: FloatArray, depth_m: FloatArray, static: np.ndarray) -> FloatArray:
+    """(h, w) twin of :func:`depth_met`: OpenCV interpolates in the whole map, to within 1/32 px."""
+    inverse = np.where(static, 1.0 / depth_m, np.nan).astype(np.float32)
+    x, y = (CAMERA.fx_px * points[..., i] / points[..., 2] + c for i, c in ((0, CAMERA.cx_px), (1, CAMERA.cy_px)))
+    met = cv2.remap(inverse, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
+    return 1.0 / met
+
+
+def test_the_depth_that_is_met_is_that_of_interpolated_maps() -> None:
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    depth = (3.0 + 0.5 * np.sin(x / 9) + 0.3 * np.cos(y / 7)).astype(np.float32)
+    static = np.random.default_rng(0).random(depth.shape) > 0.1
+    points = transform(pose_exp([0.05, -0.03, 0.02, 0.01, 0.02, 0.05]), own_points()).astype(np.float32)
+    fast, slow = depth_met(points, depth, static, CAMERA), depth_met_slowly(points, depth, static)
+    both = np.isfinite(fast) & np.isfinite(slow)
+    assert both.mean() > 0.4
+    assert (np.isfinite(fast) == np.isfinite(slow)).mean() > 0.95  # rounded, some take no part of a neighbour
+    np.testing.assert_allclose(fast[both], slow[both], rtol=3e-3)
 
 
 def test_speed_and_turn_rate_do_not_depend_on_where_the_world_is() -> None:
