@@ -25,7 +25,8 @@ from pomato_ros.structures import FloatArray, MaskArray
 WORK_PX = 256  # long side from which on every second pixel, or fewer, tell
 BLUR_PX = 5  # medians of neighbours, of maps
 STEP_BLUR_PX = 3  # and of steps, which are averaged over frames as well
-CONFIDENCE_PX = 9  # mean of confidences
+COARSE = 2  # times as many pixels, along each side, are told what confidence says by a mean
+CONFIDENCE_PX = 5  # side of the square over which confidences are averaged
 SMOOTHED_FLOOR = 0.46  # of the floor is left, along rays, where errors of single pixels are gone
 ALONG_RAYS = (1.0, 3.0)  # times, at least and most, that errors are larger along rays than across them, since networks
 ALONG_BEFORE = 2.0  # know directions better than distances; and how many times until it is learned
@@ -51,7 +52,7 @@ BELIEF = 3.0  # the most that is believed
 BEGINS, GOES_ON = 1.0, 0.3  # belief from which a region moves, and to which it reaches
 LEAST_SHARE = 0.002  # of the image; smaller regions are none
 FLOW_PX = 64  # long side of the image that flow is found in, in patches of eight of its pixels, with
-FLOW_STEPS, FLOW_SMOOTHINGS = 12, 1  # so many steps of each patch, and rounds in which all are made smooth
+FLOW_STEPS = 12  # so many steps of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class MovingMask:
         self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._method.setFinestScale(0)
         self._method.setGradientDescentIterations(FLOW_STEPS)
-        self._method.setVariationalRefinementIterations(FLOW_SMOOTHINGS)
+        self._method.setVariationalRefinementIterations(0)  # to make all smooth would take half as long again
         self.errors = Errors()  # of the network, not of what it sees: nothing makes it forgotten
         self.forget()
 
@@ -161,24 +162,26 @@ class MovingMask:
     def _told(self, maps: PairMaps, stride: int, alpha: float, floor: float) -> tuple[FloatArray, MaskArray]:
         """(h, w) evidence for motion by these maps and those before, and (h, w) which pixels certainly rest."""
         parts = self._parts
-        motion = motion_of_pixels(planes(maps.points_2, stride), planes(maps.points_match, stride), parts)
+        motion = motion_of_pixels(planes(maps.points_2, stride), as_planes(maps.points_match, stride), parts)
         unmoved = squares(motion) <= np.float32((UNMOVED_FLOOR * floor) ** 2)
         level = max(SMOOTHED_FLOOR * floor, 1e-9)
         if parts.medians:
             motion = without_strays_each(motion, STEP_BLUR_PX)
-        few_motion = few_of(motion)
+        coarse = np.s_[..., ::COARSE, ::COARSE]
+        few_motion = few_of(motion[coarse])
         rest = np.arange(few_motion.shape[1])
         if self._belief is not None:
-            rest = np.flatnonzero(few_of(self._belief) < GOES_ON)
+            rest = np.flatnonzero(few_of(self._belief[coarse]) < GOES_ON)
         if parts.rays:
             shape = np.float32(self.errors.learn_shape(few_motion[:, rest]))
             motion[1:] *= shape
             few_motion[1:] *= shape
-        least = doubt(maps, stride) if parts.confidence else np.ones(motion.shape[1:], np.float32)
+        doubted = doubt(maps, stride) if parts.confidence else np.ones(motion[coarse].shape[1:], np.float32)
         if parts.confidence and parts.calibration and parts.floor:
             few_in_floors = few_motion[:, rest] * np.float32(1.0 / level)
-            cv2.pow(least, self.errors.learn_power(few_of(least)[rest], few_in_floors), least)
-        motion /= floors(few_motion, least, alpha, level, parts)
+            power = self.errors.learn_power(few_of(doubted)[rest], few_in_floors)
+            cv2.exp(np.float32(power) * cv2.log(doubted), doubted)  # several times as fast as to raise it to a power
+        motion /= cv2.resize(floors(few_motion, doubted, alpha, level, parts), motion.shape[:0:-1])
         if parts.average:
             self._steps = averaged(self._steps, motion)
             told = squares(self._steps[:3])
@@ -368,9 +371,14 @@ def add_product(planes: FloatArray, factor: FloatArray, into: FloatArray) -> Non
         cv2.accumulateProduct(plane, factor, total)
 
 
+def as_planes(points: torch.Tensor, stride: int = 1) -> FloatArray:
+    """A view (3, h, w) of every ``stride``-th of points (.., .., 3)."""
+    return np.moveaxis(points.numpy()[::stride, ::stride], -1, 0)
+
+
 def planes(points: torch.Tensor, stride: int = 1) -> FloatArray:
-    """A copy (3, h, w) of every ``stride``-th of points (.., .., 3), on which arithmetic is several times as fast."""
-    return np.array(np.moveaxis(points.numpy()[::stride, ::stride], -1, 0), np.float32, order="C")
+    """A copy of :func:`as_planes`, on which arithmetic is several times as fast."""
+    return np.array(as_planes(points, stride), np.float32, order="C")
 
 
 def pixels_of(planes: FloatArray) -> FloatArray:
@@ -411,7 +419,7 @@ def motion_of_pixels(points: FloatArray, match: FloatArray, parts: MaskParts) ->
     """
     with np.errstate(all="ignore"):
         distance: FloatArray = np.sqrt(squares(points))
-        moved: FloatArray = match - points
+        moved: FloatArray = np.subtract(match, points, out=np.empty_like(points))
         moved = along_and_across(moved, points, distance) if parts.rays else moved / distance
         if not parts.distance:
             moved *= distance / np.float32(np.nanmedian(distance))
@@ -466,18 +474,25 @@ def without_strays_each(planes: FloatArray, blur_px: int) -> FloatArray:
 
 
 def doubt(maps: PairMaps, stride: int = 1) -> FloatArray:
-    """(h, w) of every ``stride``-th pixel, :func:`doubt_by` the lesser confidence of the two maps."""
+    """(h, w) :func:`doubt_by` the lesser confidence of the two maps, of every ``stride``-th pixel COARSE together."""
     few = np.s_[::stride, ::stride]
-    return doubt_by(np.minimum(maps.conf_2.numpy()[few], maps.conf_match.numpy()[few], dtype=np.float32))
+    least = np.minimum(maps.conf_2.numpy()[few], maps.conf_match.numpy()[few], dtype=np.float32)
+    return doubt_by(least, COARSE)
 
 
-def doubt_by(confidence: FloatArray) -> FloatArray:
-    """(h, w) a factor about 1: the usual ``confidence`` (h, w) over that around the pixel, beyond 1, which is none."""
+def doubt_by(confidence: FloatArray, coarse: int = 1) -> FloatArray:
+    """A factor about 1: the usual confidence over that around the pixel, both beyond 1, which is no confidence.
+
+    ``confidence`` (h, w) -> (h', w'), one of ``coarse`` times ``coarse`` pixels.
+    """
     least = confidence - np.float32(1.0)
     if not np.isfinite(np.dot(least.ravel(), least.ravel())):
         least[~np.isfinite(least)] = 0.0
+    if coarse > 1:
+        wide = -(-least.shape[1] // coarse), -(-least.shape[0] // coarse)
+        least = cv2.resize(least, wide, interpolation=cv2.INTER_AREA)
     around = cv2.blur(least, (CONFIDENCE_PX, CONFIDENCE_PX), least)
-    typical = np.float32(max(quantile_of(around[::2, ::2], 0.5), 1e-6))
+    typical = np.float32(max(quantile_of(around, 0.5), 1e-6))
     np.divide(typical, cv2.max(around, 1e-6, around), out=around)
     return np.clip(around, np.float32(DOUBT[0]), np.float32(DOUBT[1]), out=around)
 

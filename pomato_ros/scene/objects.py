@@ -8,6 +8,7 @@ pixels by nearness; pieces of one object that go different ways part, and the sm
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -362,7 +363,7 @@ class Objects:
         """
         if ways.shape[2] < LEAST_TRACKS:
             return None
-        counts = np.count_nonzero(~np.isnan(ways[:, 0]), axis=1)
+        counts = (ways[:, 0] == ways[:, 0]).sum(axis=1)  # what is no number equals nothing
         told = np.flatnonzero(counts >= LEAST_TRACKS)
         came, spread = [(stamp_ns, [0.0, 0.0, 0.0])], 0.0
         if len(told):
@@ -438,27 +439,29 @@ def label_regions(mask: MaskArray, depth_m: FloatArray) -> tuple[NDArray[np.int3
     Masks reach over the edges of what moves, to what is behind it: an inside has no step in depth next to it. Its
     pixels are counted row by row.
     """
-    labels = np.zeros(mask.shape, np.int32)
-    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    labels, inside_of = np.zeros(mask.shape, np.int32), np.zeros(mask.shape, bool)
+    mask = np.ascontiguousarray(mask)
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     part = np.s_[top : top + height, left : left + width]
     few_depth_m = np.ascontiguousarray(depth_m[part], np.float32)
     with np.errstate(invalid="ignore"):
         few = few_depth_m > 0
         few &= few_depth_m < FARTHEST_M
     few &= mask[part]
-    inside = np.flatnonzero(few)
-    if len(inside) < LEAST_SHARE * mask.size or not len(inside):
+    moving = np.flatnonzero(few)
+    if len(moving) < LEAST_SHARE * mask.size or not len(moving):
         return labels, np.zeros(0, np.int64)
-    found, core = _numbered(few, inside, _smooth(few, few_depth_m))
+    found, core = _numbered(few, moving, _smooth(few, few_depth_m))
     area, core_area = np.bincount(found), np.bincount(found[core])
     large = area >= LEAST_SHARE * mask.size
     large[: len(core_area)] &= core_area > mask.size / MOST_POINTS  # some points of it are taken
     large[len(core_area) :] = large[0] = False
-    numbers = np.where(large, np.cumsum(large), 0)[found]
-    y, x = np.divmod(inside, width)
-    places = (y + top) * mask.shape[1] + (x + left)
-    labels.ravel()[places] = numbers
-    return labels, places[core & (numbers > 0)]
+    numbers = np.where(large, np.cumsum(large), 0).astype(np.int32)[found]
+    whole, whole_core = np.zeros(few.shape, np.int32), np.zeros(few.shape, bool)
+    whole.ravel()[moving] = numbers
+    whole_core.ravel()[moving] = core & (numbers > 0)
+    labels[part], inside_of[part] = whole, whole_core
+    return labels, np.flatnonzero(inside_of)
 
 
 def _smooth(moving: MaskArray, depth_m: FloatArray) -> MaskArray:
@@ -483,30 +486,48 @@ def _numbered(moving: MaskArray, inside: NDArray[np.int64], smooth: MaskArray) -
         inside: (n,) where it is true, counted row by row.
         smooth: (h, w) pixels of it beside no step.
     """
-    count, pieces = cv2.connectedComponents(moving.view(np.uint8), connectivity=8)
-    piece_of, core_of = pieces.ravel()[inside], smooth.ravel()[inside]
-    has_core = np.zeros(count, bool)
+    _, found = _grown(_labels(smooth, 4), moving, inside)
+    core_of = smooth.ravel()[inside]
+    if found.all():
+        return found, core_of
+    piece_of = _labels(moving, 8).ravel()[inside]
+    has_core = np.zeros(int(piece_of.max()) + 1, bool)
     has_core[piece_of[core_of]] = True
-    core = smooth
-    if not has_core[1:].all():
-        core_of |= ~has_core[piece_of]
-        core = np.zeros_like(smooth)
-        core.ravel()[inside] = core_of
-    cores = cv2.connectedComponents(core.view(np.uint8), connectivity=4)[1]
-    return cores.ravel()[inside] if core_of.all() else _nearest_of(cores, moving, inside), core_of
+    core_of |= ~has_core[piece_of]
+    core = np.zeros_like(smooth)
+    core.ravel()[inside] = core_of
+    return _nearest_of(_labels(core, 4), moving, inside), core_of
+
+
+def _labels(mask: MaskArray, connectivity: int) -> NDArray[np.int32]:
+    """(h, w) numbers from 1 of what hangs together in a mask."""
+    labels: NDArray[np.int32]
+    _, labels = cv2.connectedComponentsWithAlgorithm(mask.view(np.uint8), connectivity, cv2.CV_32S, cv2.CCL_WU)
+    return labels
+
+
+def _grown(
+    cores: NDArray[np.int32], moving: MaskArray, inside: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Numbers (h, w) of ``cores`` (h, w), step by step of their neighbours in ``moving`` (h, w) too; 0 farther away.
+
+    And (n,) those at the pixels ``inside`` (n,) of ``moving``.
+    """
+    kernel, chosen = np.ones((3, 3), np.uint8), moving.view(np.uint8)
+    grown = cores.astype(np.uint8 if cores.max() < 256 else np.float32)
+    for _ in range(BAND_PX):
+        open_pixels = chosen & (grown == 0).view(np.uint8)
+        if not open_pixels.any():
+            break
+        cv2.copyTo(cv2.dilate(grown, kernel), open_pixels, grown)
+    return grown, grown.ravel()[inside].astype(np.int32)
 
 
 def _nearest_of(cores: NDArray[np.int32], moving: MaskArray, inside: NDArray[np.int64]) -> NDArray[np.int32]:
     """(n,) numbers of ``cores`` (h, w), not zero, nearest to the pixels ``inside`` (n,) of ``moving`` (h, w)."""
-    kernel, chosen = np.ones((3, 3), np.uint8), moving.view(np.uint8)
-    grown = cores.astype(np.float32)
-    for _ in range(BAND_PX):
-        beside = cv2.dilate(grown, kernel)
-        open_pixels = chosen & (grown == 0).view(np.uint8)
-        cv2.copyTo(beside, open_pixels, grown)
-        found = grown.ravel()[inside]
-        if found.all():
-            return found.astype(np.int32)
+    grown, found = _grown(cores, moving, inside)
+    if found.all():
+        return found
     _, nearest = cv2.distanceTransformWithLabels(
         (grown == 0).astype(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )

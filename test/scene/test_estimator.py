@@ -26,6 +26,7 @@ from pomato_ros.scene.estimator import (
     grow,
     in_metres,
     in_world,
+    smoothed,
     squared_distance,
     typical_depth,
     unseen_motion,
@@ -260,7 +261,8 @@ def test_what_is_published_of_the_points_does_not_change_the_odometry(clip: Clip
         assert one.metres_per_unit == other.metres_per_unit
 
 
-def test_points_are_valid_where_confident_and_in_range(clip: Clip) -> None:
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_points_are_valid_where_confident_and_in_range(clip: Clip, calibrated: bool) -> None:
     depth = clip.depth_m[0].numpy()
     near, far = np.quantile(depth, (0.3, 0.7)).tolist()
 
@@ -269,11 +271,29 @@ def test_points_are_valid_where_confident_and_in_range(clip: Clip) -> None:
         conf[..., :32] = 1.5
         return both(prediction, lambda half: dataclasses.replace(half, conf_1=conf))
 
-    scene = Run(clip, range_min=near, range_max=far, conf_threshold=1.5).step(0, doubtful_left_half)
+    run = Run(clip, range_min=near, range_max=far, conf_threshold=1.5)
+    scene = run.step(0, doubtful_left_half, calibrated=calibrated)
     expected = (depth >= near) & (depth <= far)
     expected[:, :32] = False
     np.testing.assert_array_equal(np.isfinite(scene.points_camera).all(-1), expected)
     np.testing.assert_array_equal(np.isnan(scene.points_camera).all(-1), ~expected)
+    np.testing.assert_allclose(scene.points_camera[expected], clip.points_camera(0).numpy()[expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_points_that_are_no_numbers_are_not_valid(clip: Clip, value: float, calibrated: bool) -> None:
+    def broken(_: int, prediction: WindowPrediction) -> WindowPrediction:
+        points = prediction.from_key.points_1.clone()
+        points[..., :10, :, 2] = value
+        points[..., 20:25, :, 0] = value
+        return both(prediction, lambda half: dataclasses.replace(half, points_1=points))
+
+    points = Run(clip).step(0, broken, calibrated=calibrated).points_camera
+    assert np.isnan(points[:10]).all()
+    assert np.isnan(points[20:25]).all() == (not calibrated)  # those of a calibrated camera lie on its rays
+    assert np.isfinite(points[10:20]).all()
+    assert np.isfinite(points[25:]).all()
 
 
 def test_points_of_a_calibrated_camera_lie_on_its_rays(clip: Clip) -> None:
@@ -663,6 +683,18 @@ def test_a_grown_mask_holds_all_pixels_within_a_distance(clip: Clip) -> None:
     plain, grown = Run(clip), Run(clip, mask_dilate_px=2)
     for t in range(6):
         np.testing.assert_array_equal(grown.step(t).dynamic_mask, grow(plain.step(t).dynamic_mask, 2))
+
+
+def test_smoothed_depth_has_no_strays_and_keeps_edges() -> None:
+    draws = np.random.default_rng(9)
+    truth = np.where(np.arange(64) < 30, 2.0, 3.0).astype(np.float32) * np.ones((48, 1), np.float32)
+    noisy = (truth * np.exp(0.02 * draws.normal(size=truth.shape))).astype(np.float32)
+    noisy[::6, ::6] *= 3.0
+    told = smoothed(noisy)
+    assert np.std(np.log(told / truth)) < 0.5 * 0.02
+    assert np.abs(np.log(told / truth)).max() < 0.1
+    noisy[5, 5] = np.nan
+    np.testing.assert_array_equal(smoothed(noisy), noisy)
 
 
 def test_depth_is_typical_of_what_is_in_front() -> None:

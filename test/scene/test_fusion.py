@@ -12,9 +12,13 @@ from pomato_ros.scene.fusion import (
     LOOKS_MOVING,
     LOOKS_STILL,
     DepthFusion,
+    changed_as,
+    chosen,
     depth_after,
     pixels_before,
+    rays_matrix,
     seen_again,
+    thinned_camera,
     thinning,
 )
 from pomato_ros.scene.scale import scaled_about
@@ -145,10 +149,14 @@ def test_of_a_large_image_every_few_pixels_tell_the_rest() -> None:
     rays = unproject(pixel_grid(480, 640), np.ones((480, 640)), large.matrix())
     truth = (3.0 / (1.0 - 0.3 * rays[..., 0])).astype(np.float32)  # the plane z = 3 + 0.3 x
     smooth = np.random.default_rng(5).normal(size=(17, 6, 8))
-    fusion, nothing = DepthFusion(), np.zeros((480, 640), bool)
+    stride = thinning(truth.shape)
+    assert stride > 1
+    fusion, camera = DepthFusion(), thinned_camera(large, stride)
     for wave in smooth:  # errors of whole blocks, as a network's
         seen = (truth * np.exp(0.02 * np.kron(wave, np.ones((80, 80))))).astype(np.float32)
-        found = fusion.update(seen, nothing, None, np.eye(4), large)
+        few = seen[::stride, ::stride]
+        mean_of_few = fusion.update(few, np.zeros(few.shape, bool), None, np.eye(4), camera)
+        found = changed_as(few, mean_of_few, seen)
     mean = truth * np.exp(0.02 * np.kron(smooth.mean(axis=0), np.ones((80, 80))))
     inside = np.kron(np.ones((6, 8)), np.pad(np.ones((72, 72)), 4)).astype(bool)
     np.testing.assert_allclose(found[inside], mean[inside], rtol=2e-3)
@@ -169,7 +177,9 @@ def test_maps_that_err_by_themselves_tell_more_together(factor: int) -> None:
     before, after = [], []
     for seed in range(0, 30, 3):
         seen, other = (truth * np.exp(smooth_errors(shape, seed + number, 0.02)) for number in range(2))
-        found = seen_again(seen.astype(np.float32), (0.3 * other)[few].astype(np.float32), rests[few])
+        seen = seen.astype(np.float32)
+        together = seen_again(seen[few], (0.3 * other)[few].astype(np.float32), rests[few])
+        found = changed_as(seen[few], together, seen)
         before.append(np.std(np.log(seen / truth)))
         after.append(np.std(np.log(found / truth)))
     assert np.mean(after) < 1.05 * np.mean(before) / np.sqrt(2)
@@ -185,6 +195,39 @@ def test_maps_that_agree_change_nothing_and_those_of_other_surfaces_are_left_out
     np.testing.assert_allclose(seen_again(truth, other, rests), truth, rtol=1e-5)
     np.testing.assert_array_equal(seen_again(truth, np.full_like(truth, np.nan), rests), truth)
     np.testing.assert_array_equal(seen_again(truth, 1.05 * truth, ~rests), truth)
+
+
+@pytest.mark.parametrize("shape", [(288, 512), (301, 513), (40, 60)])
+def test_all_pixels_are_changed_as_the_one_whose_place_they_share(shape: tuple[int, int]) -> None:
+    """Slow twin: pixel by pixel."""
+    draws, stride = np.random.default_rng(6), thinning(shape)
+    depth = draws.uniform(1.0, 5.0, shape).astype(np.float32)
+    depth[:20, :20], depth[20:30] = np.nan, 0.0
+    few = depth[::stride, ::stride]
+    changed = few * draws.uniform(0.9, 1.1, few.shape).astype(np.float32)
+    rows, columns = (np.arange(side) // stride for side in shape)
+    with np.errstate(invalid="ignore"):
+        factor = changed / few
+    expected = depth * np.where(np.isfinite(factor), factor, 1.0)[rows][:, columns]
+    np.testing.assert_allclose(changed_as(few, changed, depth), expected, rtol=1e-6)
+
+
+def test_the_camera_of_every_few_pixels_sees_them_on_their_rays() -> None:
+    few, stride = thinned_camera(CAMERA, 5), 5
+    assert (few.width_px, few.height_px) == (len(range(0, WIDTH, stride)), len(range(0, HEIGHT, stride)))
+    rays = unproject(pixel_grid(HEIGHT, WIDTH), np.ones((HEIGHT, WIDTH)), CAMERA.matrix())[::stride, ::stride]
+    of_few = unproject(pixel_grid(few.height_px, few.width_px), np.ones(rays.shape[:2]), few.matrix())
+    np.testing.assert_allclose(of_few, rays, atol=1e-9)
+    np.testing.assert_allclose(rays_matrix(CAMERA.matrix()), np.linalg.inv(CAMERA.matrix()), atol=1e-12)
+
+
+def test_what_is_chosen_is_what_numpy_chooses() -> None:
+    draws = np.random.default_rng(7)
+    values, others = draws.normal(size=(2, HEIGHT, WIDTH)).astype(np.float32)
+    values[:5], others[3:8] = np.nan, np.inf
+    where = draws.random((HEIGHT, WIDTH)) < 0.5
+    expected = np.where(where, values, others)
+    np.testing.assert_array_equal(chosen(where, values, others), expected)
 
 
 def test_pixels_and_depths_go_from_camera_to_camera_as_their_points_do() -> None:
