@@ -16,7 +16,7 @@ from pomato_ros.structures import MaskArray, PoseArray
 MIN_POINTS = 4
 FOCAL_CANDIDATES = 21
 REFINEMENT_STEPS = 10
-LAST_STEP = 1e-2  # share of the cost by which a step lowers it that is the last,
+LAST_STEP = 5e-2  # share of the cost by which a step lowers it that is the last,
 LAST_STEP_PX = 0.2  # or by so little does it move the pixels: what it leaves is of second order
 RANSAC_POINTS = 600  # of a refined pose: so many, drawn at random, tell which sample is right; least squares takes all
 MAJORITY_POINTS = 300  # so many of them tell whether most agree, so that no samples are needed:

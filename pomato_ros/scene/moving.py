@@ -141,7 +141,8 @@ class MovingMask:
         """What is known of the image before -> the same at the newest pixels, and the flow between them."""
         width, height = self._size_wh = image_rgb.shape[1::-1]
         few_wh = -(-width // stride), -(-height // stride)
-        few = cv2.cvtColor(image_rgb if stride == 1 else cv2.resize(image_rgb, few_wh), cv2.COLOR_RGB2GRAY)
+        few = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
+        few = few if stride == 1 else cv2.resize(few, few_wh)
         small, grey = flow_image(few), few.astype(np.float32)
         self._flow = None
         if self._small is not None and self._grey is not None:
