@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -95,7 +96,8 @@ def solve_pose(
     columns, rows = _columns(pixels, points)
     with np.errstate(invalid="ignore"):  # no number among some shows in their sum
         usable = np.isfinite(columns.sum(axis=0) + rows.sum(axis=0))
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
+    order = drawn_order(seed, len(usable))
+    order = order[usable[order]]
     if len(order) < MIN_POINTS:
         return PnpFailure(f"a pose needs at least {MIN_POINTS} finite points, got {len(order)}")
     drawn = order[:RANSAC_POINTS] if refine else order
@@ -148,6 +150,19 @@ def solve_pose_and_focal(
         best.reference_from_camera, pixels, points, matrix, threshold_px, best.inliers
     )
     return _solution(pose, pixels, points, matrix, inliers, equations)
+
+
+def drawn_order(seed: int, count: int) -> NDArray[np.int64]:
+    """(n,) all numbers below ``count`` in the random order that belongs to ``seed``."""
+    order = _order_below_power(seed, max(count - 1, 1).bit_length())
+    return order[order < count]
+
+
+@lru_cache(maxsize=8)
+def _order_below_power(seed: int, bits: int) -> NDArray[np.int64]:
+    order = np.random.default_rng(seed).permutation(1 << bits)
+    order.setflags(write=False)
+    return order
 
 
 def focal_candidates(long_side_px: int) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ PNP_ITERATIONS = 100
 PNP_SEED = 0
 CONFIDENT_SHARE = 0.7  # of the static pixels, the most confident ones, take part in the pose
 ENOUGH_PIXELS = 3_000  # of larger images every other pixel, or fewer, says as much: neighbours err alike
+ENOUGH_FOR_SCALE = 1_500
 CORRELATED_PIXELS = 256.0  # a network errs alike within a patch of 16 x 16 px: so many pixels count as one
 DEPTH_PATCHES = 12.0  # features in one patch of the image share an error of depth: so many patches are independent
 FEATURE_THRESHOLD_SHARE = 1.0 / 40.0  # of the long side: what a rough depth does to a feature's place
@@ -133,9 +134,9 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray) -> RelativePose:
     )
 
 
-def thinning(height: int, width: int) -> int:
-    """Every which row and column of an image is enough to tell its pose or scale from."""
-    return max(1, round((height * width / ENOUGH_PIXELS) ** 0.5))
+def thinning(height: int, width: int, enough_pixels: int = ENOUGH_PIXELS) -> int:
+    """Every which row and column of an image leaves about ``enough_pixels``; all of a small one."""
+    return max(1, round((height * width / enough_pixels) ** 0.5))
 
 
 def lower_quantile(values: FloatArray, share: float) -> float:
@@ -146,7 +147,7 @@ def lower_quantile(values: FloatArray, share: float) -> float:
 
 def relative_scale(depth_units: FloatArray, depth_m: FloatArray, static: MaskArray) -> RobustScale | None:
     """Factor from a pointmap's depth to a known depth map of the same pixels, (h, w) each; None if none compares."""
-    few = thinned(static)
+    few = thinned(static, ENOUGH_FOR_SCALE)
     return _scale_of_few(depth_units[few], depth_m[few], static[few], static.size)
 
 
@@ -158,7 +159,7 @@ def scale_to_met_depth(
     intrinsics: Intrinsics,
 ) -> RobustScale | None:
     """:func:`relative_scale` of points (h, w, 3), static where told, to the depth they meet (:func:`depth_met`)."""
-    few = thinned(static)
+    few = thinned(static, ENOUGH_FOR_SCALE)
     points = points_reference[few]
     met = depth_met(points, known_depth_m, known_static, intrinsics)
     return _scale_of_few(points[..., 2], met, static[few], static.size)
@@ -168,14 +169,15 @@ def scale_to_moved_points(
     depth_units: FloatArray, points_reference: FloatArray, reference_from_newest: PoseArray, static: MaskArray
 ) -> RobustScale | None:
     """:func:`relative_scale` of the newest depth (h, w) to points (h, w, 3) of the reference camera, moved into it."""
-    few = thinned(static)
+    few = thinned(static, ENOUGH_FOR_SCALE)
     depth = depth_in_newest(points_reference[few], reference_from_newest)
     return _scale_of_few(depth_units[few], depth, static[few], static.size)
 
 
-def thinned(values: MaskArray) -> tuple[slice, slice]:
-    """Those rows and columns of an image (h, w) that are enough to tell its scale from."""
-    stride = thinning(*values.shape)
+def thinned(values: MaskArray, enough_pixels: int = ENOUGH_PIXELS) -> tuple[slice, slice]:
+    """The rows and columns of an image (h, w) of which about ``enough_pixels`` are left."""
+    height, width = values.shape
+    stride = thinning(height, width, enough_pixels)
     return slice(None, None, stride), slice(None, None, stride)
 
 
