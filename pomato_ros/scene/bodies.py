@@ -26,7 +26,7 @@ FOUND_PX = 0.5  # by how much a place found in the image errs, one standard devi
 LOG_DEPTH_STD = 0.0126  # of a good network's smooth errors, which a body's tracks share
 TURN_STD_RAD = 0.05  # by which a body turns otherwise than in the frame before
 SOLVER_STEPS = 3
-SETTLED = 0.5  # standard deviations: a shorter step is the last
+SETTLED = 1.0  # standard deviations: a shorter step is the last
 CALM_SHARE, CALM_FRAMES = 0.2, 5  # with fewer of its tracks in the moving mask, for longer, a body has come to rest
 LEAST_AHEAD_M = 1e-3
 

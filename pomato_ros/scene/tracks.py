@@ -335,10 +335,9 @@ class Tracker:
             points[followed] = expected.now[followed]
         elif followed.any():
             pixels = self._alive.reference_pixels[followed]
-            maps, confidences = observation.points_matched.numpy(), observation.conf_match.numpy()[..., None]
+            maps, confidences = observation.points_matched.numpy(), observation.conf_match.numpy()
             points[followed] = sample(maps, pixels, observation.blur_px) * observation.metres_per_unit
-            with np.errstate(invalid="ignore"):
-                told = sample(confidences, pixels)[:, 0]
+            told = confidences[nearest_pixels(pixels, confidences.shape)]
             confidence[followed] = np.where(np.isfinite(told), told, 1.0)
         return _Told(points, confidence, project(points, expected.camera_matrix))
 
