@@ -681,7 +681,7 @@ class SceneEstimator:
             mean_m = seen_again(few_m, depth_in_newest(points, place.relative.reference_from_newest), ~moving)
         flow_to_before = self._mask.flow_in(few_m.shape[::-1]) if moving.any() else None
         camera = thinned_camera(intrinsics, stride)
-        doubt = doubt_by(pair.in_newest.conf_1.numpy()[every]) ** np.float32(self._mask.errors.power)
+        doubt = self._mask.errors.grown(doubt_by(pair.in_newest.conf_1.numpy()[every]))
         mean_m = self._fusion.update(mean_m, moving, flow_to_before, place.world_from_camera, camera, doubt)
         return changed_as(few_m, mean_m, depth_m)
 

@@ -180,8 +180,8 @@ class MovingMask:
         doubted = doubt(maps, stride) if parts.confidence else np.ones(motion[coarse].shape[1:], np.float32)
         if parts.confidence and parts.calibration and parts.floor:
             few_in_floors = few_motion[:, rest] * np.float32(1.0 / level)
-            power = self.errors.learn_power(few_of(doubted)[rest], few_in_floors)
-            cv2.exp(np.float32(power) * cv2.log(doubted), doubted)  # several times as fast as to raise it to a power
+            self.errors.learn_power(few_of(doubted)[rest], few_in_floors)
+            doubted = self.errors.grown(doubted)
         motion /= cv2.resize(floors(few_motion, doubted, alpha, level, parts), motion.shape[:0:-1])
         if parts.average:
             self._steps = averaged(self._steps, motion)
@@ -201,7 +201,7 @@ class Errors:
         """Nothing is learned."""
         self._log_shape, self._images = float(np.log(ALONG_BEFORE)), 1.0
         self._product = self._square = 0.0
-        self.power = 1.0  # of what confidence says, by which errors grow
+        self._power = 1.0
 
     def learn_shape(self, motion: FloatArray) -> float:
         """How many times larger errors are along rays than across them, after one more image.
@@ -232,8 +232,12 @@ class Errors:
             self._product = LEARNED * self._product + float(apart @ log_error) / len(doubts)
             self._square = LEARNED * self._square + float(apart @ apart) / len(doubts)
         slope = (self._product + POWER_BEFORE) / (self._square + POWER_BEFORE)
-        self.power = min(max(slope, POWER[0]), POWER[1])
-        return self.power
+        self._power = min(max(slope, POWER[0]), POWER[1])
+        return self._power
+
+    def grown(self, doubts: FloatArray) -> FloatArray:
+        """(h, w) how many times more pixels err than usual, by what :func:`doubt_by` says of them and was learned."""
+        return cv2.exp(np.float32(self._power) * cv2.log(doubts))  # several times as fast as to raise it to a power
 
 
 def few_of(values: FloatArray) -> FloatArray:
