@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project
-from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
+from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp
 from pomato_ros.structures import MaskArray, PoseArray
 
 ALONE = -1  # the body of a track that is on none
@@ -97,9 +97,7 @@ class Bodies:
             ways = owners[owners != ALONE].tolist()
             misfits = np.empty((0, len(here)))
             if ways:
-                misfits = np.stack(
-                    [misfit_px(way, tracks, here, camera_matrix) for way in (np.eye(4), *(motions[k] for k in ways))]
-                )
+                misfits = misfits_px([np.eye(4), *(motions[number] for number in ways)], tracks, here, camera_matrix)
             found = self._begun(tracks, here, misfits, camera_matrix, log_depth_std)
             if found is not None:
                 begun, motion, fits = found
@@ -134,7 +132,7 @@ class Bodies:
         if solved is None:
             return None
         motion, turn_rad, fits = solved
-        if len(misfits) and not np.median(misfit_px(motion, tracks, here, camera_matrix)) < APART_SHARE * least:
+        if len(misfits) and not np.median(misfits_px([motion], tracks, here, camera_matrix)) < APART_SHARE * least:
             return None
         number, self._next_number = self._next_number, self._next_number + 1
         self._bodies[number] = _Body(turn_rad)
@@ -158,11 +156,15 @@ def _solved(
     )
 
 
-def misfit_px(motion: PoseArray, tracks: BodyTracks, here: NDArray[np.int64], camera_matrix: PoseArray) -> PoseArray:
-    """(k,) px between where a motion (4, 4) takes the tracks ``here`` (k,) and where they are seen."""
+def misfits_px(
+    motions: list[PoseArray], tracks: BodyTracks, here: NDArray[np.int64], camera_matrix: PoseArray
+) -> PoseArray:
+    """(m, k) px between where motions (4, 4) take the tracks ``here`` (k,) and where they are seen."""
+    each = np.array(motions)
+    places = tracks.points[here] @ each[:, :3, :3].swapaxes(1, 2) + each[:, None, :3, 3]
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = project(transform(motion, tracks.points[here]), camera_matrix) - tracks.pixels[here]
-    return np.hypot(apart[:, 0], apart[:, 1])
+        apart = project(places, camera_matrix) - tracks.pixels[here]
+    return np.hypot(apart[..., 0], apart[..., 1])
 
 
 def regions_at(mask: MaskArray, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:

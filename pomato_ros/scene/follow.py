@@ -8,7 +8,7 @@ from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
 LEAST_SIDE_PX = 32  # with fewer rows OpenCV's dense flow reads beyond the image
 STEP_PX = 0.02  # a shorter step is the last, from a good start
-STEPS_BACK = 5  # a right place is at the end of the way back from the first on
+STEPS_BACK = 3  # a right place is at the end of the way back from the first on
 ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
 
 
@@ -74,7 +74,7 @@ def track(
         target,
         points.reshape(-1, 1, 2),
         expected.reshape(-1, 1, 2).copy(),
-        winSize=(patch_px, patch_px),
+        winSize=(patch_px + (patch_px % 8 == 7), patch_px),  # it compares eight columns at once, or one by one
         maxLevel=levels,
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, step_px),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
