@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
 LEAST_SIDE_PX = 32  # with fewer rows OpenCV's dense flow reads beyond the image
+EIGHT = 8  # columns of a patch that OpenCV compares at once; what is left of a row it does one by one
 STEP_PX = 0.02  # a shorter step is the last, from a good start
 STEPS_BACK = 3  # a right place is at the end of the way back from the first on
 ROUND_TRIP_PX = 0.5  # there and back again must end this close to the start
@@ -69,12 +70,13 @@ def track(
     step_px: float,
 ) -> tuple[NDArray[np.float32], MaskArray]:
     """Pyramidal Lucas-Kanade from ``points`` (n, 2), started at ``expected`` -> places (n, 2), found (n,)."""
+    narrow = patch_px % EIGHT == EIGHT - 1  # of nearly as many pixels, and twice as fast
     places, found, _ = cv2.calcOpticalFlowPyrLK(
         source,
         target,
         points.reshape(-1, 1, 2),
         expected.reshape(-1, 1, 2).copy(),
-        winSize=(patch_px + (patch_px % 8 == 7), patch_px),  # it compares eight columns at once, or one by one
+        winSize=(patch_px + narrow, patch_px - narrow),
         maxLevel=levels,
         criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, step_px),
         flags=cv2.OPTFLOW_USE_INITIAL_FLOW,

@@ -28,7 +28,7 @@ MOST_AGREEING = 0.7  # of the few of them that tell where the others are
 RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that takes part
 RANSAC_DRAWS = 100
 FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
-STEPS = 6  # most of Lucas and Kanade's on a level
+STEPS = 10  # most of Lucas and Kanade's on a level
 FIRST_PX = 11  # side of the patch that is compared from one image to the next
 # From the anchor's image it is features.PATCH_PX, or where depth is worse than WIDE_FROM, so that the pose hangs on how
 # well rays meet, WIDE_PX: a wide patch slides less, but meets two surfaces more often.
