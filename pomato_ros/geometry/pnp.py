@@ -25,6 +25,7 @@ MAJORITY = 0.8  # this share,
 NEAR = 6.0  # of which as many lie within so many thresholds of a start that is near enough,
 CONCENTRATIONS = 5  # at most so often after leaving out those that disagree
 LOST_INLIERS = 0.01  # share of the inliers that least squares on all of them may cost
+LEAST_VARIANCE_PX2 = 1e-12  # of residuals: what fits exactly is not sure of what it does not determine
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
@@ -208,7 +209,7 @@ def _covariance(equations: NormalEquations) -> NDArray[np.float64]:
     Position in the points' unit, then rotation in rad, both along the reference's axes. Directions the points do not
     determine come out with a very large variance rather than an error.
     """
-    variance_px2 = equations.cost / max(2 * equations.count - 6, 1)
+    variance_px2 = max(equations.cost / max(2 * equations.count - 6, 1), LEAST_VARIANCE_PX2)
     values, vectors = np.linalg.eigh(equations.matrix)
     floor = max(float(values[-1]) * 1e-15, np.finfo(np.float64).tiny)
     return vectors @ np.diag(variance_px2 / np.maximum(values, floor)) @ vectors.T

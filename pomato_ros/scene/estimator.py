@@ -795,7 +795,7 @@ def rays_of(intrinsics: Intrinsics, shape: tuple[int, int]) -> FloatArray:
 def on_rays(depth: FloatArray, intrinsics: Intrinsics) -> FloatArray:
     """(h, w, 3) points at ``depth`` (h, w) on the rays of a calibrated camera."""
     height, width = depth.shape
-    points: FloatArray = cv2.cvtColor(depth, cv2.COLOR_GRAY2RGB)
+    points: FloatArray = cv2.cvtColor(np.asarray(depth, np.float32), cv2.COLOR_GRAY2RGB)
     points *= rays_of(intrinsics, (height, width))
     return points
 

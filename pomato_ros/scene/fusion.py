@@ -17,8 +17,8 @@ from pomato_ros.scene.scale import scaled_about
 from pomato_ros.scene.surface import ONE_SURFACE
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
-LOOKS_STILL = 25.0  # usual looks that a mean is over at most
-LOOKS_MOVING = 1.5  # looks as the newest that it is, of what moves and soon has another depth, and over at least
+LOOKS_STILL = 25.0  # frames, as sure as usual, that a mean is over at most
+LOOKS_MOVING = 1.5  # the same, as sure as the newest, of what moves and soon has another depth
 FITS = 0.07  # a look farther from the mean than this share of it is of another surface
 HOLE = -1e6  # in place of a depth: like nothing beside it
 LONG_SIDE_PX = 128  # means of larger images are kept of every other row and column, or fewer
@@ -95,7 +95,7 @@ class _Means:
     """What is known of the pixels of a frame."""
 
     depth_m: FloatArray  # (h, w), or HOLE
-    looks: FloatArray  # (h, w) how many frames' mean that is
+    looks: FloatArray  # (h, w) how many usual frames' mean that is
     world_from_camera: PoseArray  # (4, 4)
 
 

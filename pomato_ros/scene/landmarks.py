@@ -17,7 +17,7 @@ from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pos
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
 from pomato_ros.scene.features import PATCH_PX, new_features, softened
 from pomato_ros.scene.follow import follow_from
-from pomato_ros.scene.looks import LEAST_SIDE_PX, Sheets
+from pomato_ros.scene.looks import Sheets
 from pomato_ros.scene.surface import jumps_at
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
@@ -353,7 +353,7 @@ class Landmarks:
         self, depth_m: FloatArray, static: MaskArray, world_from_camera: PoseArray, intrinsics: Intrinsics
     ) -> None:
         """New landmarks at corners of the newest image where there are none."""
-        if self._newest is None or min(self._newest.shape) < LEAST_SIDE_PX:
+        if self._newest is None:
             return
         pixels = new_features(self._newest, self._rows.pixels, MAX_LANDMARKS - len(self._rows.pixels))
         nearest = np.rint(pixels).astype(int)

@@ -1,6 +1,7 @@
-"""What small parts of many images looked like, laid side by side on sheets, so that all are followed at once.
+"""What small parts of many images looked like, side by side on sheets, so that few images have to be followed.
 
-OpenCV's tracker prepares both of its images as a whole: each further image costs as much as some forty features.
+OpenCV's tracker prepares both of its images as a whole: each further image costs as much as some forty features. How
+many sheets there are hangs on how many looks lie at the same edge of their images, where a sheet has few places.
 """
 
 from functools import lru_cache
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pomato_ros.structures import PoseArray
 
 LOOK_PX = 15  # side of a look, odd: the widest patch that is followed, 11, with its gradients
-LEAST_SIDE_PX = 2 * LOOK_PX  # of images: a look at one edge and one at the other do not overlap
+LEAST_SIDE_PX = 2 * LOOK_PX  # looks at opposite edges do not overlap; a smaller image is its own sheet
 
 
 class Sheets:
@@ -30,11 +31,16 @@ class Sheets:
         """Lay down looks at pixels of an image: on which sheets their pixels are then (n,), and where x, y (n, 2).
 
         Args:
-            grey: (h, w), as large as all before, no side shorter than LEAST_SIDE_PX.
+            grey: (h, w), as large as all before.
             pixels: (n, 2) in it; what is between them counts as the nearest.
             kept_sheets: (m,) where the looks are that are still needed,
             kept_spots: (m, 2), as of earlier calls.
         """
+        if min(grey.shape) < LEAST_SIDE_PX:
+            taken_numbers = set(kept_sheets.tolist())
+            number = next(number for number in range(len(taken_numbers) + 1) if number not in taken_numbers)
+            self.images[number : number + 1] = [grey]
+            return np.full(len(pixels), number), pixels.astype(np.float64)
         nearest = np.rint(pixels).astype(np.int64)
         firsts = np.clip(nearest - LOOK_PX // 2, 0, np.array(grey.shape[::-1]) - LOOK_PX)
         columns, rows, fitting = layout(*grey.shape)

@@ -484,3 +484,15 @@ def test_one_landmark_that_seems_to_be_passed_does_not_cost_the_pose(clip: Clip)
     assert found is not None
     assert np.linalg.norm(found.world_from_camera[:3, 3] - np.zeros(3)) < 5e-3
     assert transform(invert(ahead), landmarks._rows.places_world()[:1])[0, 2] < 0
+
+
+@pytest.mark.parametrize("size_wh", [(64, 16), (128, 16)])
+def test_narrow_images_have_landmarks_too(size_wh: tuple[int, int]) -> None:
+    clip, landmarks = render_clip(6, TRAVELLING, 4, size_wh), Landmarks()
+    for t in range(3):
+        learn(landmarks, clip, t, true_pose(clip, t))
+    found = landmarks.locate(clip.images[3].numpy(), everywhere(clip), clip.intrinsics)
+    assert found is not None
+    assert found.inlier_ratio > 0.5
+    way = true_pose(clip, 3)
+    np.testing.assert_allclose(found.world_from_camera[:3, 3], way[:3, 3], atol=0.05)

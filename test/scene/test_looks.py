@@ -83,3 +83,17 @@ def test_small_images_have_room_for_any_number_of_looks(shape: tuple[int, int]) 
         np.testing.assert_array_equal(spot[at < LOOK_PX // 2], at[at < LOOK_PX // 2])
         beyond = at >= side - LOOK_PX // 2
         np.testing.assert_array_equal(spot[beyond], at[beyond])
+
+
+def test_an_image_too_small_for_looks_is_its_own_sheet_as_long_as_it_is_needed() -> None:
+    draws, sheets = np.random.default_rng(0), Sheets()
+    shape, nobody = (16, 64), (np.zeros(0, np.int64), np.zeros((0, 2)))
+    images = [draws.integers(0, 256, shape, np.uint8) for _ in range(4)]
+    pixels = draws.uniform(0, (63, 15), (5, 2))
+    first, spots = sheets.add(images[0], pixels, *nobody)
+    np.testing.assert_array_equal(spots, pixels)
+    second, _ = sheets.add(images[1], pixels, first, spots)
+    third, _ = sheets.add(images[2], pixels, second, spots)  # the first is not needed any more
+    for numbers, image in ((second, images[1]), (third, images[2])):
+        assert (sheets.images[numbers[0]] == image).all()
+    assert len(sheets.images) == 2
