@@ -346,8 +346,7 @@ class SceneEstimator:
         by_points = self._in_world(on_points, reference, scale)
         found = None
         if self._uses_landmarks():
-            about = None if by_points is None or self._trust.is_weak else by_points.world_from_camera
-            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics, about)
+            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
             if found is not None and not reference.guessed:
                 self._trust.chance()
                 if by_points is not None:

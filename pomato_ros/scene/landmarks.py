@@ -154,27 +154,18 @@ class Landmarks:
         self._patch_px = PATCH_PX
         self._steps = 0
 
-    def locate(
-        self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics, about: PoseArray | None = None
-    ) -> LandmarkPose | None:
+    def locate(self, image_rgb: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics) -> LandmarkPose | None:
         """The camera of an image, or None if too few landmarks are found in it again.
 
         Args:
             image_rgb: (h, w, 3).
             static: (h, w) pixels that may take part.
             intrinsics: of the image.
-            about: (4, 4) where others have the camera: landmarks are looked for near where it would see them.
         """
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
         newest = self.softened(image_rgb)
-        if about is not None:
-            found = self._near_places(newest, static, intrinsics, about)
-            solved = None if found is None else self._solved(*found, intrinsics)
-            if solved is not None and solved.inlier_ratio >= MOST_AGREEING:
-                return solved
-            self._found = None
         found = self._near_few(newest, static, intrinsics) or self._near_last(newest, static, intrinsics)
         if found is None:
             return None
