@@ -701,7 +701,7 @@ class SceneEstimator:
             stamp_ns=pair.newest_stamp_ns,
             reference_stamp_ns=pair.reference_stamp_ns,
             image_rgb=window.frames[-1].image_rgb,
-            image_soft=self._landmarks.softened(window.frames[-1].image_rgb),
+            image_soft=self._landmarks.soft(window.frames[-1].image_rgb),
             reference_rgb=frame_at(window, pair.reference_stamp_ns).image_rgb,
             points_matched=pair.in_newest.points_match if self.match_tracks else None,
             conf_match=pair.in_newest.conf_match,

@@ -49,6 +49,20 @@ def match_features(
     return FeatureMatches(start[good].astype(np.float64), there[good])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftImage:
+    """A :func:`softened` image, and one of every other of its pixels, softer still: for rough places of its features."""
+
+    whole: NDArray[np.uint8]  # (h, w)
+    half: NDArray[np.uint8]  # ((h + 1) // 2, (w + 1) // 2); its pixel x, y is at 2 x, 2 y of the whole
+
+    @classmethod
+    def of(cls, image_rgb: NDArray[np.uint8]) -> "SoftImage":
+        """Of an image (h, w, 3)."""
+        whole = softened(image_rgb)
+        return cls(whole, cv2.pyrDown(whole))
+
+
 def softened(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(h, w) grey and a little blurred, so that texture finer than a pixel does not pull features about."""
     return cv2.GaussianBlur(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), (SOFTENED_PX, SOFTENED_PX), SOFTENING_PX)

@@ -15,7 +15,7 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale,
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
-from pomato_ros.scene.features import PATCH_PX, new_features, softened
+from pomato_ros.scene.features import PATCH_PX, SoftImage, new_features
 from pomato_ros.scene.follow import follow_from
 from pomato_ros.scene.looks import Sheets
 from pomato_ros.scene.surface import jumps_at
@@ -29,7 +29,7 @@ RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that 
 RANSAC_DRAWS = 100
 FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
 STEPS = 10  # most of Lucas and Kanade's on a level
-FIRST_PX = 11  # side of the patch that is compared from one image to the next
+FEW_PX, FIRST_PX = 7, 11  # side of the patch that is compared from one image to the next: of half of it, and of all of it
 # From the anchor's image it is features.PATCH_PX, or where depth is worse than WIDE_FROM, so that the pose hangs on how
 # well rays meet, WIDE_PX: a wide patch slides less, but meets two surfaces more often.
 WIDE_PX = 11
@@ -145,11 +145,11 @@ class Landmarks:
         pixels, vectors, noise = np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 2, 2))
         self._rows = _Rows(numbers, pixels, vectors, vectors, none, none, noise, pixels, numbers)
         self._sheets = Sheets()
-        self._newest: NDArray[np.uint8] | None = None
+        self._newest: SoftImage | None = None
         self._world_from_last = np.eye(4)  # its camera
         self._found: MaskArray | None = None
         self._places = pixels  # in the image of the last look; of those that were not found, as before
-        self._soft: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # the last image, as it came and softened
+        self._soft: tuple[NDArray[np.uint8], SoftImage] | None = None  # the last image, as it came and softened
         self._log_depth_std = LOG_DEPTH_STD
         self._patch_px = PATCH_PX
         self._steps = 0
@@ -165,14 +165,14 @@ class Landmarks:
         self._found = None
         if self._newest is None or len(self._rows.pixels) < MIN_LANDMARKS:
             return None
-        newest = self.softened(image_rgb)
+        newest = self.soft(image_rgb)
         found = self._near_few(newest, static, intrinsics) or self._near_last(newest, static, intrinsics)
         if found is None:
             return None
         return self._solved(*found, intrinsics)
 
     def _near_few(
-        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics
+        self, newest: SoftImage, static: MaskArray, intrinsics: Intrinsics
     ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
         """Pose (4, 4), and places (n, 2), found (n,) and usable (n,) of the landmarks, looked for where few say.
 
@@ -183,9 +183,11 @@ class Landmarks:
         few = np.arange(0, len(rows.pixels), max(1, len(rows.pixels) // FEW))
         if self._newest is None or len(few) < MIN_LANDMARKS:
             return None
+        start = 0.5 * rows.pixels[few]
         seen, near = follow_from(
-            self._newest, newest, rows.pixels[few], rows.pixels[few], FIRST_PX, levels=FAR, steps=STEPS, checked=False
+            self._newest.half, newest.half, start, start, FEW_PX, levels=FAR - 1, steps=STEPS, checked=False
         )
+        seen *= 2.0
         near = on_static(seen, near, static)
         roughly = rows.pick(few[near]).roughly_solved(self._world_from_last, seen[near], intrinsics)
         if roughly is None or roughly[1] < MOST_AGREEING:
@@ -193,7 +195,7 @@ class Landmarks:
         return self._near_places(newest, static, intrinsics, roughly[0])
 
     def _near_places(
-        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics, pose: PoseArray
+        self, newest: SoftImage, static: MaskArray, intrinsics: Intrinsics, pose: PoseArray
     ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
         """:meth:`_near_few` where it is known roughly that the camera is at ``pose`` (4, 4)."""
         rows = self._rows
@@ -213,13 +215,13 @@ class Landmarks:
         return pose, places, found, usable
 
     def _near_last(
-        self, newest: NDArray[np.uint8], static: MaskArray, intrinsics: Intrinsics
+        self, newest: SoftImage, static: MaskArray, intrinsics: Intrinsics
     ) -> tuple[PoseArray, PoseArray, MaskArray, MaskArray] | None:
         """:meth:`_near_few` with all landmarks followed from the last image: slow, but whatever agrees is enough."""
         rows = self._rows
         assert self._newest is not None  # noqa: S101
         seen, near = follow_from(
-            self._newest, newest, rows.pixels, rows.pixels, FIRST_PX, levels=FAR, steps=STEPS, checked=False
+            self._newest.whole, newest.whole, rows.pixels, rows.pixels, FIRST_PX, levels=FAR, steps=STEPS, checked=False
         )
         places, found = self._follow(newest, np.where(near[:, None], seen, rows.pixels))
         usable = on_static(places, found, static)
@@ -237,19 +239,19 @@ class Landmarks:
         self._places = np.where(found[:, None], places, self._rows.pixels)
         return self._rows.pick(usable).solved(pose, places[usable], intrinsics)
 
-    def softened(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """:func:`features.softened`, once for an image that is located, learnt from and followed in."""
+    def soft(self, image_rgb: NDArray[np.uint8]) -> SoftImage:
+        """An image (h, w, 3) softened: once for an image that is located, learnt from and followed in."""
         if self._soft is None or self._soft[0] is not image_rgb:
-            self._soft = (image_rgb, softened(image_rgb))
+            self._soft = (image_rgb, SoftImage.of(image_rgb))
         return self._soft[1]
 
-    def _follow(self, newest: NDArray[np.uint8], expected: PoseArray) -> tuple[PoseArray, MaskArray]:
+    def _follow(self, newest: SoftImage, expected: PoseArray) -> tuple[PoseArray, MaskArray]:
         """Places (n, 2) near those expected (n, 2), and which were found (n,), each as its anchor's image shows it."""
         rows, places, found = self._rows, expected.copy(), np.zeros(len(expected), bool)
         for number, sheet in enumerate(self._sheets.images):
             here = np.flatnonzero(rows.sheets == number)
             places[here], found[here] = follow_from(
-                sheet, newest, rows.spots[here], expected[here], self._patch_px, levels=NEAR, steps=STEPS
+                sheet, newest.whole, rows.spots[here], expected[here], self._patch_px, levels=NEAR, steps=STEPS
             )
         return places, found
 
@@ -296,7 +298,7 @@ class Landmarks:
         else:
             self._rows.pixels = self._places
             self._look(self._found, depth_m, static, world_from_camera, intrinsics)
-        self._newest, self._world_from_last, self._found = self.softened(image_rgb), world_from_camera, None
+        self._newest, self._world_from_last, self._found = self.soft(image_rgb), world_from_camera, None
         if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
             self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1
@@ -346,13 +348,13 @@ class Landmarks:
         """New landmarks at corners of the newest image where there are none."""
         if self._newest is None:
             return
-        pixels = new_features(self._newest, self._rows.pixels, MAX_LANDMARKS - len(self._rows.pixels))
+        pixels = new_features(self._newest.whole, self._rows.pixels, MAX_LANDMARKS - len(self._rows.pixels))
         nearest = np.rint(pixels).astype(int)
         depth = depth_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
         good = np.isfinite(depth) & (depth > 0) & static[nearest[:, 1], nearest[:, 0]]
         pixels, depth = pixels[good], depth[good]
         count = len(pixels)
-        sheets, spots = self._sheets.add(self._newest, pixels, self._rows.sheets, self._rows.spots)
+        sheets, spots = self._sheets.add(self._newest.whole, pixels, self._rows.sheets, self._rows.spots)
         fresh = _Rows(
             sheets=sheets,
             spots=spots,
@@ -360,7 +362,7 @@ class Landmarks:
             rays_world=unproject(pixels, np.ones(count), intrinsics.matrix()) @ world_from_camera[:3, :3].T,
             log_depth=np.log(depth),
             variance=np.full(count, self._log_depth_std**2),
-            noise=place_noise(self._newest, depth_m, self._log_depth_std, pixels),
+            noise=place_noise(self._newest.whole, depth_m, self._log_depth_std, pixels),
             pixels=pixels,
             misses=np.zeros(count, np.int64),
         )

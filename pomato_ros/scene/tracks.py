@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
 from pomato_ros.scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, medians, motion_in_world, regions_at
-from pomato_ros.scene.features import softened
+from pomato_ros.scene.features import SoftImage, softened
 from pomato_ros.scene.follow import follow_from
 from pomato_ros.scene.moving import BLUR_PX, without_strays
 from pomato_ros.scene.surface import (
@@ -124,7 +124,7 @@ class TrackObservation:
     world_from_camera: PoseArray
     metres_per_unit: float = 1.0  # of points_matched
     blur_px: int = 1  # side of the square over which points_matched is to be the median: 1, 3 or 5
-    image_soft: NDArray[np.uint8] | None = None  # (h, w) image_rgb softened, where somebody has that
+    image_soft: SoftImage | None = None  # of image_rgb, where somebody has that
     depth_variance_factor: float = 1.0  # of the depth's errors, a good network's being 1
 
 
@@ -194,7 +194,7 @@ class Tracker:
         self._bodies = Bodies()
         self._reference_stamp_ns: int | None = None
         self._last_stamp_ns = 0
-        self._last_half: NDArray[np.uint8] | None = None  # softened, as the next, and of half the size
+        self._last_half: NDArray[np.uint8] | None = None  # SoftImage.half of the last image
         self._reference_image: NDArray[np.uint8] | None = None
         self._seen: dict[int, _Seen] = {}
 
@@ -205,9 +205,8 @@ class Tracker:
         followed = np.isfinite(self._alive.reference_pixels[:, 0])
         expected = self._expected(observation)
         told = self._read(observation, followed, expected)
-        image = softened(observation.image_rgb) if observation.image_soft is None else observation.image_soft
-        half = cv2.pyrDown(image)
-        found, told = self._find(image, half, told, followed, expected, observation)
+        image = SoftImage.of(observation.image_rgb) if observation.image_soft is None else observation.image_soft
+        found, told = self._find(image, told, followed, expected, observation)
         before = expected.before
         if self._carry(found, followed, told, expected, observation):
             before = transform(expected.camera_from_world, self._alive.positions_world)
@@ -221,7 +220,7 @@ class Tracker:
         image_pixels = project(in_camera, expected.camera_matrix)
         visible = visible_at(image_pixels, in_camera[:, 2], observation.depth, must_touch=~seen)
         self._note(observation, image_pixels, visible)
-        self._last_half = half
+        self._last_half = image.half
         confidence = told.confidence
         kept = (self._alive.hidden_frames <= FADE_FRAMES) & np.isfinite(self._alive.positions_world[:, 2])
         if not kept.all():
@@ -343,8 +342,7 @@ class Tracker:
 
     def _find(
         self,
-        image: NDArray[np.uint8],
-        half: NDArray[np.uint8],
+        image: SoftImage,
         told: _Told,
         followed: MaskArray,
         expected: _Expected,
@@ -352,12 +350,12 @@ class Tracker:
     ) -> tuple[_Found, _Told]:
         """Where tracks look as on the reference frame, and how the matching pointmap errs.
 
-        ``image`` (h, w) and ``half`` of it in each direction are the newest frame's.
+        ``image`` is the newest frame's.
         Found are only those that the surface there is as far away as what is known of them has it, of what rests those
         that are about where they were, and those that the matching pointmap does not contradict. Its say in the place
         is by how well it agrees with the image.
         """
-        alive, rows = self._alive, np.flatnonzero(followed)
+        alive, rows, shape = self._alive, np.flatnonzero(followed), image.whole.shape
         everywhere = _Found(
             np.zeros_like(alive.reference_pixels), np.full(len(followed), np.nan), np.zeros_like(followed)
         )
@@ -368,8 +366,8 @@ class Tracker:
         if observation.reference_stamp_ns == observation.stamp_ns:
             places, found = start, np.ones(len(rows), dtype=bool)
         else:
-            rests = at_rest & inside(expected_px, image.shape)
-            begin = np.where(inside(told_px, image.shape)[:, None], told_px, start)
+            rests = at_rest & inside(expected_px, shape)
+            begin = np.where(inside(told_px, shape)[:, None], told_px, start)
             begin = np.where(rests[:, None], expected_px, begin)  # the camera's pose, or a body's motion, tells
             known = np.flatnonzero(~rests)
             before = alive.image_pixels[rows[known]]
@@ -378,10 +376,10 @@ class Tracker:
             if len(known) and self._last_half is not None:
                 before *= 0.5
                 near, good = follow_from(
-                    self._last_half, half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
+                    self._last_half, image.half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
                 )
                 begin[known[good]] = 2.0 * near[good]
-            places, found = follow_from(self._reference_image, image, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
+            places, found = follow_from(self._reference_image, image.whole, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
             places, agree, usual_px = agreed(places, told_px, found)
             told = replace(told, usual_px=usual_px)
@@ -389,7 +387,7 @@ class Tracker:
         surface_m, expected_m = depth_at(observation.depth, places), expected.now[rows, 2]
         with np.errstate(invalid="ignore"):
             fits = np.abs(surface_m - expected_m) < OCCLUSION_SHARE * expected_m
-            about_there = lengths(places - expected_px) < REST_SHARE * max(image.shape)
+            about_there = lengths(places - expected_px) < REST_SHARE * max(shape)
             fits &= ~at_rest | alive.carried()[rows] | about_there
         everywhere.places[rows], everywhere.depth[rows] = places, surface_m
         everywhere.known[rows] = found & np.isfinite(surface_m) & (fits | (alive.looks[rows] == 0))

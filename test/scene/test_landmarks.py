@@ -8,7 +8,7 @@ import pytest
 
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.rigid import invert, pose_exp, pose_from, rotation_angle, rotation_exp, rotation_log, transform
-from pomato_ros.scene.features import PATCH_PX, softened
+from pomato_ros.scene.features import PATCH_PX, SoftImage, softened
 from pomato_ros.scene.landmarks import (
     CELLS,
     FEW,
@@ -402,7 +402,7 @@ def learnt(clip: Clip, frames: int) -> Landmarks:
 
 @pytest.mark.parametrize("frames", [1, 3, 6])
 def test_landmarks_are_where_following_each_of_them_finds_them(clip: Clip, frames: int) -> None:
-    landmarks, newest = learnt(clip, frames), softened(clip.images[frames].numpy())
+    landmarks, newest = learnt(clip, frames), SoftImage.of(clip.images[frames].numpy())
     fast = landmarks._near_few(newest, everywhere(clip), clip.intrinsics)
     slow = landmarks._near_last(newest, everywhere(clip), clip.intrinsics)
     assert fast is not None
@@ -420,7 +420,7 @@ def test_landmarks_are_where_following_each_of_them_finds_them(clip: Clip, frame
 
 
 def test_where_few_are_wrong_all_are_asked(clip: Clip) -> None:
-    landmarks, newest = learnt(clip, 3), softened(clip.images[3].numpy())
+    landmarks, newest = learnt(clip, 3), SoftImage.of(clip.images[3].numpy())
     expected = landmarks.locate(clip.images[3].numpy(), everywhere(clip), clip.intrinsics)
     assert expected is not None
     spoiled = np.arange(0, len(landmarks._rows.pixels), max(1, len(landmarks._rows.pixels) // FEW))
