@@ -26,6 +26,7 @@ NEAR = 6.0  # of which as many lie within so many thresholds of a start that is 
 CONCENTRATIONS = 5  # at most so often after leaving out those that disagree
 LOST_INLIERS = 0.01  # share of the inliers that least squares on all of them may cost
 LEAST_VARIANCE_PX2 = 1e-12  # of residuals: what fits exactly is not sure of what it does not determine
+MONOMIALS = 12  # of derivatives and errors; one of them is 0: so many rows multiply in less time than eleven
 BLOCK = 4096  # points taken together: as many as the processor keeps at hand
 
 
@@ -388,21 +389,64 @@ def normal_equations(
 ) -> NormalEquations:
     """Least squares of the reprojection errors of pixels (2, n) and points (3, n) about a pose.
 
-    A point behind the camera makes the cost infinite. All sums are of derivatives along the camera's own axes; only
-    they are turned to the reference's, once.
+    A point behind the camera makes the cost infinite. The rows of :func:`linearised` are sums of a few monomials, which
+    are summed up in their stead: that takes less time. All are along the camera's own axes; only the sums are turned
+    to the reference's, once.
     """
     count = points.shape[1]
-    products = np.zeros((8, 8))
+    sums = np.zeros((MONOMIALS, MONOMIALS))
     for start in range(0, count, BLOCK):
         block = slice(start, start + BLOCK)
-        for rows in linearised(pose, pixels[:, block], points[:, block], matrix):
-            products += rows @ rows.T
+        rows = _monomials(pose, pixels[:, block], points[:, block], matrix)
+        sums += rows @ rows.T
+    along_x, along_y = _by_monomials(float(matrix[0, 0]), float(matrix[0, 1]), float(matrix[1, 1]))
+    products = along_x @ sums @ along_x.T + along_y @ sums @ along_y.T
     cost = float(products[6, 6])
     if not np.isfinite(cost):
         return NormalEquations(np.zeros((6, 6)), np.zeros(6), np.inf, count)
     turn = np.zeros((6, 6))
     turn[:3, :3] = turn[3:, 3:] = pose[:3, :3]
     return NormalEquations(turn @ products[:6, :6] @ turn.T, turn @ products[:6, 6], cost, count)
+
+
+def _monomials(
+    pose: NDArray[np.float64], pixels: NDArray[np.float64], points: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(12, n) what the rows of :func:`linearised` are sums of: 1/z, a/z, b/z, ab, aa, bb, a, b, both errors, 1, 0."""
+    rows = np.empty((MONOMIALS, points.shape[1]))
+    back = pose[:3, :3].T
+    x_y_z = back @ points
+    x_y_z -= (back @ pose[:3, 3])[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.divide(1.0, np.where(x_y_z[2] > 0, x_y_z[2], np.nan), out=rows[0])
+    ab = np.multiply(x_y_z[:2], inverse, out=rows[6:8])
+    np.multiply(ab, inverse, out=rows[1:3])
+    np.multiply(ab[0], ab[1], out=rows[3])
+    np.multiply(ab, ab, out=rows[4:6])
+    errors = np.matmul(matrix[:2, :2], ab, out=rows[8:10])
+    errors += matrix[:2, 2:]
+    errors -= pixels
+    rows[10], rows[11] = 1.0, 0.0
+    return rows
+
+
+@lru_cache(maxsize=8)
+def _by_monomials(fx: float, skew: float, fy: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(7, 12) which multiples of the monomials are the six derivatives and the error, along x, and along y."""
+    along_x, along_y = np.zeros((2, 7, MONOMIALS))
+    along_x[0, 0] = -fx
+    along_x[1, 0] = -skew
+    along_x[2, 1], along_x[2, 2] = fx, skew
+    along_x[3, 3], along_x[3, 5], along_x[3, 10] = fx, skew, skew
+    along_x[4, 4], along_x[4, 3], along_x[4, 10] = -fx, -skew, -fx
+    along_x[5, 7], along_x[5, 6] = fx, -skew
+    along_y[1, 0] = -fy
+    along_y[2, 2] = fy
+    along_y[3, 5], along_y[3, 10] = fy, fy
+    along_y[4, 3] = -fy
+    along_y[5, 6] = -fy
+    along_x[6, 8] = along_y[6, 9] = 1.0
+    return along_x, along_y
 
 
 def linearised(

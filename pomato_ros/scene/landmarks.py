@@ -5,7 +5,7 @@ was begun; how far is filtered from all that was seen of it: later rays, which t
 newest camera is solved on all landmarks at once, each weighed by how well its place is known.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,11 +87,12 @@ class _Rows:
 
     def pick(self, index: MaskArray | NDArray[np.int64]) -> "_Rows":
         """Some of the landmarks."""
-        return _Rows(*(getattr(self, item.name)[index] for item in fields(self)))
+        these = np.flatnonzero(index) if index.dtype == bool else index
+        return _Rows(*(getattr(self, name).take(these, axis=0) for name in self.__slots__))
 
     def join(self, other: "_Rows") -> "_Rows":
         """Those of both."""
-        return _Rows(*(np.concatenate((getattr(self, i.name), getattr(other, i.name))) for i in fields(self)))
+        return _Rows(*(np.concatenate((getattr(self, name), getattr(other, name))) for name in self.__slots__))
 
     def places_world(self) -> PoseArray:
         """(n, 3)."""

@@ -11,6 +11,7 @@ from pomato_ros.geometry.pnp import (
     PnpFailure,
     PnpSolution,
     focal_candidates,
+    linearised,
     normal_equations,
     solve_pose,
     solve_pose_and_focal,
@@ -215,6 +216,19 @@ def test_normal_equations_are_the_sums_of_a_jacobian(count: int) -> None:
     np.testing.assert_allclose(found.gradient, slow_gradient, rtol=1e-4, atol=1e-6 * np.abs(slow_gradient).max())
     assert found.cost == pytest.approx(slow_cost, rel=1e-12)
     assert found.count == count
+
+
+def test_rows_of_derivatives_sum_up_to_the_normal_equations(pose: np.ndarray) -> None:
+    draws = np.random.default_rng(2)
+    matrix = np.array([[400.0, 0.7, 255.0], [0.0, 410.0, 143.0], [0.0, 0.0, 1.0]])
+    seen = draws.uniform((-2.0, -1.0, 2.0), (2.0, 1.0, 6.0), (50, 3))
+    pixels, points = project(seen, matrix) + draws.normal(size=(50, 2)), transform(pose, seen)
+    sums = sum(rows @ rows.T for rows in linearised(pose, pixels.T, points.T, matrix))
+    turn = np.kron(np.eye(2), pose[:3, :3])
+    found = normal_equations(pose, pixels.T, points.T, matrix)
+    np.testing.assert_allclose(found.matrix, turn @ sums[:6, :6] @ turn.T, rtol=1e-9, atol=1e-9 * np.abs(sums).max())
+    np.testing.assert_allclose(found.gradient, turn @ sums[:6, 6], rtol=1e-9, atol=1e-9 * np.abs(sums).max())
+    assert found.cost == pytest.approx(sums[6, 6], rel=1e-12)
 
 
 def test_a_point_behind_the_camera_makes_the_cost_infinite() -> None:
