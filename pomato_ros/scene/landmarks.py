@@ -52,7 +52,7 @@ SETTLED = 1e-1  # standard deviations: a shorter step is the last,
 STRAIGHT = 40.0  # and a round that came no farther;
 ROUGHLY_SETTLED, ROUGHLY_STRAIGHT = 0.3, 100.0  # the same where it only tells where to look
 PLACE_SHARE = 0.008  # of the way, by which a path on a good network's landmarks goes astray, one std
-NEW_EVERY = 4  # frames after which gaps are filled with new landmarks,
+NEW_EVERY = 4  # frames after which gaps are filled with new landmarks, not in those that begin windows and have much to do,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
@@ -300,7 +300,7 @@ class Landmarks:
             self._rows.pixels = self._places
             self._look(self._found, depth_m, static, world_from_camera, intrinsics)
         self._newest, self._world_from_last, self._found = self.soft(image_rgb), world_from_camera, None
-        if self._steps % NEW_EVERY == 0 or len(self._rows.pixels) < FEW_LANDMARKS:
+        if self._steps % NEW_EVERY == 1 or len(self._rows.pixels) < FEW_LANDMARKS:
             self._begin(depth_m, static, world_from_camera, intrinsics)
         self._steps += 1
 
