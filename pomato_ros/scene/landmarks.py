@@ -29,7 +29,7 @@ RANSAC_SHARE = 1.0 / 60.0  # of the long side: largest error of a landmark that 
 RANSAC_DRAWS = 100
 FAR, NEAR = 3, 0  # levels of the image pyramid above the image, from the last image and from the anchor's
 STEPS = 10  # most of Lucas and Kanade's on a level
-FEW_PX, FIRST_PX = 7, 11  # side of the patch that is compared from one image to the next: of half of it, and of all of it
+FEW_PX, FIRST_PX = 7, 11  # side of the patch that is compared from one image to the next, in halves and in wholes
 # From the anchor's image it is features.PATCH_PX, or where depth is worse than WIDE_FROM, so that the pose hangs on how
 # well rays meet, WIDE_PX: a wide patch slides less, but meets two surfaces more often.
 WIDE_PX = 11
@@ -52,7 +52,7 @@ SETTLED = 1e-1  # standard deviations: a shorter step is the last,
 STRAIGHT = 40.0  # and a round that came no farther;
 ROUGHLY_SETTLED, ROUGHLY_STRAIGHT = 0.3, 100.0  # the same where it only tells where to look
 PLACE_SHARE = 0.008  # of the way, by which a path on a good network's landmarks goes astray, one std
-NEW_EVERY = 4  # frames after which gaps are filled with new landmarks, not in those that begin windows and have much to do,
+NEW_EVERY = 4  # frames after which gaps are filled with new landmarks, in others than those that begin windows,
 FEW_LANDMARKS = 160  # or at once with fewer left than these
 CELLS = 4  # along the image's long side, within which depths err alike
 SHARED_DEPTH = 0.5  # of the depths' variance
