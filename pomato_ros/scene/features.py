@@ -51,7 +51,7 @@ def match_features(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SoftImage:
-    """A :func:`softened` image, and one of every other of its pixels, softer still: for rough places of its features."""
+    """A :func:`softened` image, and every other of its pixels, softer still, for rough places of its features."""
 
     whole: NDArray[np.uint8]  # (h, w)
     half: NDArray[np.uint8]  # ((h + 1) // 2, (w + 1) // 2); its pixel x, y is at 2 x, 2 y of the whole

@@ -379,7 +379,9 @@ class Tracker:
                     self._last_half, image.half, before, before, PATCH_PX, levels=FAR, steps=STEPS, checked=False
                 )
                 begin[known[good]] = 2.0 * near[good]
-            places, found = follow_from(self._reference_image, image.whole, start, begin, PATCH_PX, levels=NEAR, steps=STEPS)
+            places, found = follow_from(
+                self._reference_image, image.whole, start, begin, PATCH_PX, levels=NEAR, steps=STEPS
+            )
         if observation.points_matched is not None and observation.reference_stamp_ns != observation.stamp_ns:
             places, agree, usual_px = agreed(places, told_px, found)
             told = replace(told, usual_px=usual_px)
