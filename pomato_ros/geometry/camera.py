@@ -19,16 +19,20 @@ def project(points_camera: ArrayLike, camera_matrix: ArrayLike) -> NDArray[np.fl
     """Points (..., 3) in the camera's frame -> pixels (..., 2) of (x, y); NaN for points not in front of it."""
     points_camera = np.asarray(points_camera, dtype=np.float64)
     depth = points_camera[..., 2:]
-    rays = np.divide(points_camera, depth, out=np.full_like(points_camera, np.nan), where=depth > 0)
-    return (rays @ np.asarray(camera_matrix, dtype=np.float64).T)[..., :2]
+    rays = points_camera / np.where(depth > 0, depth, np.nan)
+    pixels: NDArray[np.float64] = rays @ np.asarray(camera_matrix, dtype=np.float64)[:2].T
+    return pixels
 
 
 def unproject(pixels: ArrayLike, depth: ArrayLike, camera_matrix: ArrayLike) -> NDArray[np.float64]:
     """Pixels (..., 2) and their depth along the optical axis (...) -> points (..., 3) in the camera's frame."""
-    pixels = np.asarray(pixels, dtype=np.float64)
-    homogeneous = np.concatenate((pixels, np.ones_like(pixels[..., :1])), axis=-1)
-    rays = homogeneous @ np.linalg.inv(np.asarray(camera_matrix, dtype=np.float64)).T
-    return rays * np.asarray(depth, dtype=np.float64)[..., None]
+    pixels, depth = np.asarray(pixels, dtype=np.float64), np.asarray(depth, dtype=np.float64)
+    (fx, skew, cx), (_, fy, cy), _ = np.asarray(camera_matrix, dtype=np.float64).tolist()
+    along_y = (pixels[..., 1] - cy) / fy
+    points = np.empty((*np.broadcast_shapes(along_y.shape, depth.shape), 3))
+    points[..., 0] = (pixels[..., 0] - cx - skew * along_y) / fx * depth
+    points[..., 1], points[..., 2] = along_y * depth, depth
+    return points
 
 
 def resize_homography(scale_x: float, scale_y: float) -> NDArray[np.float64]:

@@ -45,15 +45,6 @@ class BodyTracks:
     may_join: MaskArray  # (n,) are known to move
 
 
-@dataclass(frozen=True, slots=True)
-class BodyMotion:
-    """What one body did since the frame before."""
-
-    tracks: MaskArray  # (n,) that it carries
-    newest_from_before: PoseArray  # (4, 4) in the newest camera
-    new: MaskArray  # (n,) of them that were not on it before
-
-
 @dataclass(slots=True)
 class _Body:
     turn_rad: PoseArray  # (3,) in the frame before
@@ -70,8 +61,8 @@ class Bodies:
 
     def update(
         self, tracks: BodyTracks, camera_matrix: PoseArray, depth_variance_factor: float = 1.0
-    ) -> tuple[NDArray[np.int64], list[BodyMotion]]:
-        """Each track's body (n,) from now on, and what the bodies did.
+    ) -> tuple[NDArray[np.int64], dict[int, PoseArray]]:
+        """Each track's body (n,) from now on, and the motion (4, 4) of each body, numbers rising, in the newest camera.
 
         First each body goes on as the tracks that are on it tell; then lone tracks in the moving mask join a body of
         their region, if its motion explains them, and better than rest does, or begin one of their own.
@@ -79,36 +70,33 @@ class Bodies:
         bodies, motions = tracks.bodies.copy(), {}
         log_depth_std = LOG_DEPTH_STD * depth_variance_factor**0.5
         for number, body in list(self._bodies.items()):
-            used = (bodies == number) & tracks.seen
-            solved = _solved(tracks, used, camera_matrix, log_depth_std, body.turn_rad)
-            calm = not used.any() or float(np.mean(tracks.labels[used] > 0)) < CALM_SHARE
+            rows = np.flatnonzero((bodies == number) & tracks.seen)
+            found = _solved(tracks, rows, camera_matrix, log_depth_std, body.turn_rad)
+            calm = not len(rows) or np.count_nonzero(tracks.labels[rows]) < CALM_SHARE * len(rows)
             body.calm_frames = body.calm_frames + 1 if calm else 0
-            if solved is None or body.calm_frames > CALM_FRAMES:
+            if found is None or body.calm_frames > CALM_FRAMES:
                 bodies[bodies == number] = ALONE
                 del self._bodies[number]
                 continue
-            motions[number], body.turn_rad, fits = solved
-            bodies[np.flatnonzero(used)[~fits]] = ALONE
+            motions[number], body.turn_rad, fits = found
+            bodies[rows[~fits]] = ALONE
         labels = np.where(tracks.seen & tracks.may_join, tracks.labels, 0)
         alone = (tracks.bodies == ALONE) & (labels > 0)
-        for label in np.unique(labels[alone]).tolist():
+        for label in sorted(set(labels[alone].tolist())):
             here = np.flatnonzero(alone & (labels == label))
-            owners = np.unique(bodies[labels == label])
-            ways = owners[owners != ALONE].tolist()
+            ways = sorted({*bodies[labels == label].tolist()} - {ALONE})
             misfits = np.empty((0, len(here)))
             if ways:
                 misfits = misfits_px([np.eye(4), *(motions[number] for number in ways)], tracks, here, camera_matrix)
-            found = self._begun(tracks, here, misfits, camera_matrix, log_depth_std)
-            if found is not None:
-                begun, motion, fits = found
-                motions[begun] = motion
-                bodies[here[fits]] = begun
+            begun = self._begun(tracks, here, misfits, camera_matrix, log_depth_std)
+            if begun is not None:
+                number, motions[number], fits = begun
+                bodies[here[fits]] = number
             elif ways:
                 rests, goes, best = misfits[0], misfits[1:].min(axis=0), misfits[1:].argmin(axis=0)
                 joins = (goes < GATE * tracks.pixel_std[here]) & (goes < rests)
                 bodies[here[joins]] = np.array(ways)[best[joins]]
-        carried = [(bodies == number, motion) for number, motion in motions.items()]
-        return bodies, [BodyMotion(mine, motion, mine & (tracks.bodies == ALONE)) for mine, motion in carried]
+        return bodies, motions
 
     def _begun(
         self,
@@ -123,12 +111,12 @@ class Bodies:
         It must explain them far better than rest and the bodies that their region has already, if any, which leave
         ``misfits`` (m, k), px.
         """
+        if len(here) < LEAST_TRACKS:
+            return None
         least = float(medians(misfits).min(initial=np.inf))
         if least < FOUND_PX:
             return None
-        chosen = np.zeros(len(tracks.bodies), bool)
-        chosen[here] = True
-        solved = _solved(tracks, chosen, camera_matrix, log_depth_std, np.zeros(3))
+        solved = _solved(tracks, here, camera_matrix, log_depth_std, np.zeros(3))
         if solved is None:
             return None
         motion, turn_rad, fits = solved
@@ -140,16 +128,20 @@ class Bodies:
 
 
 def _solved(
-    tracks: BodyTracks, used: MaskArray, camera_matrix: PoseArray, log_depth_std: float, turn_rad: PoseArray
+    tracks: BodyTracks,
+    used: NDArray[np.int64],
+    camera_matrix: PoseArray,
+    log_depth_std: float,
+    turn_rad: PoseArray,
 ) -> tuple[PoseArray, PoseArray, MaskArray] | None:
-    """:func:`rigid_motion` of the tracks ``used`` (n,); None with too few."""
-    if np.count_nonzero(used) < LEAST_TRACKS:
+    """:func:`rigid_motion` of the tracks in rows ``used`` (k,); None with too few."""
+    if len(used) < LEAST_TRACKS:
         return None
     return rigid_motion(
-        tracks.points[used],
-        tracks.pixels[used],
-        tracks.pixel_std[used],
-        tracks.depth[used],
+        tracks.points.take(used, axis=0),
+        tracks.pixels.take(used, axis=0),
+        tracks.pixel_std.take(used),
+        tracks.depth.take(used),
         camera_matrix,
         log_depth_std,
         turn_rad,
@@ -198,7 +190,8 @@ def rigid_motion(
     """The motion (4, 4) that takes points to where they are seen, its turn (3,), and which go with it (n,).
 
     Least squares over pixels and log depths, robust by Cauchy's weights, with a turn that is about the one before. The
-    depths' errors are smooth, so that all of them together tell as much as one. None where too few go together.
+    depths' errors are smooth, so that all of them together tell as much as one. Steps are so short that derivatives at
+    the start do for all. None where too few go together.
 
     Args:
         points: (n, 3) before, in the camera of now.
@@ -214,27 +207,26 @@ def rigid_motion(
     before = np.ascontiguousarray(points.T)
     seen = np.empty_like(before)  # pixels, log depth
     seen[:2], seen[2] = pixels.T - centre, np.log(depth)
-    middle = medians(before)
-    arms = before - middle[:, None]
     now = np.empty_like(before)
     now[:2], now[2] = seen[:2] / focal * depth, depth
-    rotation, turned = rotation_exp(turn_rad), turn_rad
-    shift = medians(now - rotation @ arms) - middle
+    middle = before.sum(axis=1, keepdims=True) / len(points)
+    arms, rotation, turned = before - middle, rotation_exp(turn_rad), turn_rad
+    arm = rotation @ arms
+    centre_now = medians(now - arm)
+    place = arm + centre_now[:, None]
+    if not place[2].min() > LEAST_AHEAD_M:
+        return None
+    off, weights, by = np.empty_like(before), np.empty_like(before), np.zeros((6, 3, len(points)))
+    flat = by.reshape(6, -1)
+    _residuals(place, seen, focal, off)
+    _by_motion(arm, place, focal, by)
     pixel_weights = 1.0 / pixel_std**2
     depth_weight = 1.0 / (log_depth_std**2 * (1 + len(points)))
     prior = 1.0 / TURN_STD_RAD**2
-    off, weights, by = np.empty_like(before), np.empty_like(before), np.zeros((6, 3, len(points)))
-    flat = by.reshape(6, -1)
     for _ in range(SOLVER_STEPS):
-        arm = rotation @ arms
-        place = arm + (middle + shift)[:, None]
-        if not place[2].min() > LEAST_AHEAD_M:
-            return None
-        _residuals(place, seen, focal, off)
         squares = off * off  # Cauchy's weights fall to a half at the root of GATE in pixels, and at GATE in depth
         weights[:2] = pixel_weights / (1.0 + (squares[0] + squares[1]) * (pixel_weights / GATE))
         weights[2] = depth_weight / (1.0 + squares[2] / (GATE * log_depth_std) ** 2)
-        _by_motion(arm, place, focal, by)
         weighted = flat * weights.ravel()
         normal, pull = weighted @ flat.T, weighted @ off.ravel()
         normal.ravel()[21::7] += prior  # of the turn
@@ -243,16 +235,17 @@ def rigid_motion(
         if not solved:
             return None
         step = -column[:, 0]
-        shift, rotation, turned = shift + step[:3], rotation_exp(step[3:]) @ rotation, turned + step[3:]
-        if step @ normal @ step < SETTLED**2:
+        centre_now, turned = centre_now + step[:3], turned + step[3:]
+        rotation = rotation_exp(step[3:]) @ rotation
+        place = rotation @ arms + centre_now[:, None]
+        if not place[2].min() > LEAST_AHEAD_M:
+            return None
+        _residuals(place, seen, focal, off)
+        if -(step @ pull) < SETTLED**2:  # normal @ step is -pull
             break
-    motion = pose_from(rotation, middle + shift - rotation @ middle)
-    place = rotation @ arms + (middle + shift)[:, None]
-    if not place[2].min() > LEAST_AHEAD_M:
-        return None
-    _residuals(place, seen, focal, off)
+    motion = pose_from(rotation, centre_now - rotation @ middle[:, 0])
     misfit = np.hypot(off[0], off[1])
-    usual_misfit, usual_stds = medians(np.stack((misfit, misfit / pixel_std))).tolist()
+    usual_misfit, usual_stds = medians(misfit[None])[0], medians((misfit / pixel_std)[None])[0]
     if not usual_stds <= WORST_MISFIT:
         return None
     usual = np.maximum(pixel_std, max(FOUND_PX, 1.5 * usual_misfit))
@@ -295,5 +288,5 @@ def _by_motion(arm: PoseArray, place: PoseArray, focal: PoseArray, by: PoseArray
 
 
 def motion_in_world(motion_camera: PoseArray, world_from_camera: PoseArray) -> PoseArray:
-    """A motion (4, 4) in the axes of a camera -> the same in the world."""
+    """Motions (..., 4, 4) in the axes of a camera -> the same in the world."""
     return world_from_camera @ motion_camera @ invert(world_from_camera)

@@ -340,13 +340,13 @@ class SceneEstimator:
             return Placement(
                 self._state(), pose, covariance, RelativePose(np.eye(4), covariance, 1.0, mask.size, 0.0), scale
             )
-        maps = pair.in_reference
+        maps, static = pair.in_reference, ~mask
         start = self._start(reference, scale)
-        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), ~mask, intrinsics, start)
+        on_points = solve_relative_pose(maps.points_2.numpy(), maps.conf_2.numpy(), static, intrinsics, start)
         by_points = self._in_world(on_points, reference, scale)
         found = None
         if self._uses_landmarks():
-            found = self._landmarks.locate(window.frames[-1].image_rgb, ~mask, intrinsics)
+            found = self._landmarks.locate(window.frames[-1].image_rgb, static, intrinsics)
             if found is not None and not reference.guessed:
                 self._trust.chance()
                 if by_points is not None:
@@ -765,11 +765,8 @@ def frame_at(window: Window, stamp_ns: int) -> ModelFrame:
 
 
 def smoothed(values: FloatArray) -> FloatArray:
-    """(h, w) without the errors of single pixels; as it is where something is no number.
-
-    Two medians over three pixels reach as far as one over five, and take a third of its time.
-    """
-    return without_strays(without_strays(values, 3), 3) if np.isfinite(values).all() else values
+    """(h, w) without the errors of single pixels; as it is where something is no number."""
+    return without_strays(values, 3) if np.isfinite(values).all() else values
 
 
 def one_or_nan(valid: MaskArray) -> FloatArray:

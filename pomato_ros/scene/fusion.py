@@ -55,8 +55,7 @@ def changed_as(few_m: FloatArray, changed_m: FloatArray, depth_m: FloatArray) ->
     with np.errstate(all="ignore"):
         factor = changed_m / few_m
     factor = chosen(np.isfinite(factor), factor, np.ones_like(factor))
-    rows, columns = factor.shape
-    whole: FloatArray = cv2.resize(factor, (stride * columns, stride * rows), interpolation=cv2.INTER_NEAREST_EXACT)
+    whole = factor.repeat(stride, axis=1).repeat(stride, axis=0)  # twice as fast as OpenCV's exact resize
     return whole[: depth_m.shape[0], : depth_m.shape[1]] * depth_m
 
 

@@ -51,8 +51,9 @@ UNTOLD_MEMORY = 0.8  # the same in a frame that tells nothing
 BELIEF = 3.0  # the most that is believed
 BEGINS, GOES_ON = 1.0, 0.3  # belief from which a region moves, and to which it reaches
 LEAST_SHARE = 0.002  # of the image; smaller regions are none
-FLOW_PX = 64  # long side of the image that flow is found in, in patches of eight of its pixels, with
-FLOW_STEPS = 12  # so many steps of each
+FLOW_PX = 64  # long side of the image that flow is found in, in patches of eight of its pixels,
+FLOW_STRIDE = 5  # so many from one to the next, with
+FLOW_STEPS = 16  # so many steps of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class MovingMask:
         self._parts = parts
         self._method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._method.setFinestScale(0)
+        self._method.setPatchStride(FLOW_STRIDE)
         self._method.setGradientDescentIterations(FLOW_STEPS)
         self._method.setVariationalRefinementIterations(0)  # to make all smooth would take half as long again
         self.errors = Errors()  # of the network, not of what it sees: nothing makes it forgotten
@@ -182,14 +184,15 @@ class MovingMask:
             few_in_floors = few_motion[:, rest] * np.float32(1.0 / level)
             self.errors.learn_power(few_of(doubted)[rest], few_in_floors)
             doubted = self.errors.grown(doubted)
-        motion /= cv2.resize(floors(few_motion, doubted, alpha, level, parts), motion.shape[:0:-1])
+        usual = cv2.resize(floors(few_motion, doubted, alpha, level, parts), motion.shape[:0:-1])
         if parts.average:
-            self._steps = averaged(self._steps, motion)
+            self._steps = averaged(self._steps, motion, usual)
             told = squares(self._steps[:3])
             told /= self._steps[3]
+            np.sqrt(told, out=told)
         else:
-            told = squares(motion)
-        np.sqrt(told, out=told)
+            told = np.sqrt(squares(motion))
+            told /= usual
         told -= np.float32(1.0)
         return np.clip(told, np.float32(REST), np.float32(MOTION), out=told), unmoved
 
@@ -276,7 +279,7 @@ def flow_image(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def places_before(flow: FloatArray) -> FloatArray:
     """(h, w, 2) where ``flow`` (h, w, 2) leads from each pixel, px."""
-    return np.asarray(_grid(*flow.shape[:2]) + flow)
+    return cv2.add(_grid(*flow.shape[:2]), flow)
 
 
 def valued_at(places: FloatArray, values: NDArray[Any]) -> NDArray[Any]:
@@ -347,14 +350,21 @@ def floors(few_motion: FloatArray, doubted: FloatArray, alpha: float, level: flo
     return raised
 
 
-def averaged(before: FloatArray | None, steps: FloatArray) -> FloatArray:
+def averaged(before: FloatArray | None, motion: FloatArray, usual: FloatArray) -> FloatArray:
     """(4, h, w) sum of steps of frames, in floors, and their number; ``before``: the same of the frames before.
 
-    What does not agree with the newest ``steps`` (3, h, w) by its own errors and theirs is forgotten.
+    What does not agree with the newest steps by its own errors and theirs is forgotten.
+
+    Args:
+        before: (4, h, w).
+        motion: (3, h, w) the newest steps, which count for no more than FARTHEST floors.
+        usual: (h, w) the floor of each pixel, in the unit of ``motion``.
     """
-    length = np.sqrt(squares(steps))
+    length = np.sqrt(squares(motion))
+    farthest = cv2.max(length, usual * np.float32(FARTHEST))
+    shorter = np.divide(np.float32(FARTHEST), farthest, out=farthest)
     newest = np.empty((4, *length.shape), np.float32)
-    np.multiply(steps, np.divide(np.float32(FARTHEST), cv2.max(length, FARTHEST), out=length), out=newest[:3])
+    np.multiply(motion, shorter, out=newest[:3])
     newest[3] = 1.0
     if before is None:
         return newest
@@ -378,7 +388,7 @@ def add_product(planes: FloatArray, factor: FloatArray, into: FloatArray) -> Non
 
 def as_planes(points: torch.Tensor, stride: int = 1) -> FloatArray:
     """A view (3, h, w) of every ``stride``-th of points (.., .., 3)."""
-    return np.moveaxis(points.numpy()[::stride, ::stride], -1, 0)
+    return points.numpy()[::stride, ::stride].transpose(2, 0, 1)
 
 
 def planes(points: torch.Tensor, stride: int = 1) -> FloatArray:
@@ -423,45 +433,51 @@ def motion_of_pixels(points: FloatArray, match: FloatArray, parts: MaskParts) ->
         parts: without ``rays``, along the camera's axes.
     """
     with np.errstate(all="ignore"):
-        distance: FloatArray = np.sqrt(squares(points))
         moved: FloatArray = np.subtract(match, points, out=np.empty_like(points))
-        moved = along_and_across(moved, points, distance) if parts.rays else moved / distance
+        if parts.rays:
+            moved = along_and_across(moved, points)
+        else:
+            moved /= np.sqrt(squares(points))
         if not parts.distance:
+            distance = np.sqrt(squares(points))
             moved *= distance / np.float32(np.nanmedian(distance))
         flat = moved.ravel()
         if np.dot(flat, flat) < FARTHEST_STEP**2:  # no number is missing or too large; asked of all at once
             return moved
-        told = np.isfinite(moved).all(axis=0) & np.isfinite(distance)
+        told = np.isfinite(moved).all(axis=0) & np.isfinite(squares(points))
     np.clip(moved, -FARTHEST_STEP, FARTHEST_STEP, out=moved)
     moved[:, ~told] = 0.0
     return moved
 
 
-def along_and_across(steps: FloatArray, points: FloatArray, distance: FloatArray) -> FloatArray:
+def along_and_across(steps: FloatArray, points: FloatArray) -> FloatArray:
     """(3, h, w) steps, as shares of the distance, along the pixel's ray, and across it to the right and downwards.
 
-    Axes of each pixel's own turn with the camera, so that steps of different frames compare.
+    Axes of each pixel's own turn with the camera, so that steps of different frames compare. With the step s, the
+    distance d and f of it on the level plane: ``s.p / d^2``, ``(s_x z - s_z x) / (f d)``, and, as nothing of what goes
+    to the right goes down, ``(s_y - y s.p / d^2) / f``.
 
     Args:
         steps: (3, h, w) along the camera's axes.
         points: (3, h, w), the same.
-        distance: (h, w) of the points.
     """
     (x, y, z), (step_x, step_y, step_z) = points, steps
     turned = np.empty_like(steps)
     along, right, down = turned
-    flat_square, level = x * x, step_x * x  # level: of the step, along the ray's shadow on the level plane, times that
-    cv2.accumulateSquare(z, flat_square)
-    cv2.accumulateProduct(step_z, z, level)
-    np.add(np.multiply(step_y, y, out=along), level, out=along)
+    level = x * x  # squared distance on the level plane
+    cv2.accumulateSquare(z, level)
+    whole = y * y
+    whole += level
+    np.multiply(step_x, x, out=along)
+    cv2.accumulateProduct(step_y, y, along)
+    cv2.accumulateProduct(step_z, z, along)
+    along /= whole
+    np.subtract(step_y, np.multiply(along, y, out=down), out=down)
     np.subtract(np.multiply(step_x, z, out=right), step_z * x, out=right)
-    np.subtract(np.multiply(step_y, flat_square, out=down), np.multiply(level, y, out=level), out=down)
-    both = np.sqrt(cv2.max(flat_square, 1e-12, flat_square), out=flat_square)
-    both *= distance
-    right /= both
-    both *= distance
-    down /= both
-    along /= np.multiply(distance, distance, out=level)
+    np.sqrt(cv2.max(level, 1e-12, level), out=level)
+    down /= level
+    level *= np.sqrt(whole, out=whole)
+    right /= level
     return turned
 
 

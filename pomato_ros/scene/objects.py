@@ -607,8 +607,7 @@ def _places_in(values: NDArray[np.int64], rising: NDArray[np.int64]) -> NDArray[
     if not len(rising):
         return np.full(len(values), -1, np.int64)
     places = np.searchsorted(rising, values)
-    np.minimum(places, len(rising) - 1, out=places)
-    places[rising[places] != values] = -1
+    places[rising.take(places, mode="clip") != values] = -1
     return places
 
 

@@ -1,6 +1,7 @@
 """Camera pose against the reference frame, and the scale that carries over from frame to frame."""
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -66,9 +67,8 @@ def solve_relative_pose(
         return PnpFailure("no static pixel is left to solve a pose on")
     sureness = sureness[usable]
     usable = usable[sureness >= lower_quantile(sureness, 1.0 - CONFIDENT_SHARE)]
-    y, x = np.divmod(usable, -(-width // stride))
     solution = solve_pose(
-        stride * np.stack((x, y), axis=-1).astype(np.float64),
+        _thinned_pixels(height, width, stride)[usable],
         points[usable],
         intrinsics.matrix(),
         threshold_px=PNP_THRESHOLD_SHARE * max(height, width),
@@ -129,7 +129,7 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray) -> RelativePose:
         solution.reference_from_camera,
         covariance,
         solution.inlier_ratio,
-        int(solution.inliers.sum()),
+        int(np.count_nonzero(solution.inliers)),
         solution.residual_px,
     )
 
@@ -137,6 +137,15 @@ def relative_pose(solution: PnpSolution, covariance: PoseArray) -> RelativePose:
 def thinning(height: int, width: int, enough_pixels: int = ENOUGH_PIXELS) -> int:
     """Every which row and column of an image leaves about ``enough_pixels``; all of a small one."""
     return max(1, round((height * width / enough_pixels) ** 0.5))
+
+
+@lru_cache(maxsize=4)
+def _thinned_pixels(height: int, width: int, stride: int) -> PoseArray:
+    """(n, 2) px of x and y of every ``stride``-th row and column, row by row."""
+    y, x = np.mgrid[:height:stride, :width:stride].reshape(2, -1)
+    pixels = np.stack((x, y), axis=-1).astype(np.float64)
+    pixels.setflags(write=False)
+    return pixels
 
 
 def lower_quantile(values: FloatArray, share: float) -> float:
@@ -235,8 +244,8 @@ def scale_doubt(scale: RobustScale, position: PoseArray) -> PoseArray:
 def depth_in_newest(points_reference: FloatArray, reference_from_newest: PoseArray) -> FloatArray:
     """(h, w) depth in the newest camera of points (h, w, 3) given in the reference camera, one unit throughout."""
     x, y, z, offset = invert(reference_from_newest)[2].tolist()
-    points = points_reference
-    return np.asarray(x * points[..., 0] + y * points[..., 1] + z * points[..., 2] + offset, dtype=np.float32)
+    across, down, forward = np.array(points_reference.transpose(2, 0, 1), order="C")  # read once where they lie apart
+    return np.asarray(x * across + y * down + z * forward + offset, dtype=np.float32)
 
 
 def motion_between(world_from_a: PoseArray, world_from_b: PoseArray, seconds: float) -> tuple[float, float]:

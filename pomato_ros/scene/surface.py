@@ -22,9 +22,9 @@ def inside(pixels: PoseArray, shape: tuple[int, ...]) -> MaskArray:
 def nearest_pixels(pixels: PoseArray, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows (n,) and columns (n,) of the map's pixels nearest to ``pixels`` (n, 2); of the first for no number."""
     height, width = shape[:2]
-    x, y = np.where(np.isfinite(pixels), pixels, 0.0).T
-    columns, rows = np.rint(x.clip(0, width - 1)), np.rint(y.clip(0, height - 1))
-    return rows.astype(np.int64), columns.astype(np.int64)
+    places = np.fmin(np.fmax(pixels.T, 0.0), ((width - 1.0,), (height - 1.0,)))  # what is no number becomes one
+    columns, rows = np.rint(places).astype(np.int64)
+    return rows, columns
 
 
 def depth_at(depth_m: FloatArray, pixels: PoseArray) -> PoseArray:
@@ -39,15 +39,17 @@ def depth_at(depth_m: FloatArray, pixels: PoseArray) -> PoseArray:
     corner = np.minimum(places.astype(np.int64), ((width - 2,), (height - 2,)))
     right, down = places - corner
     first = corner[1] * width + corner[0]
-    around = depth_m.ravel().take(first + np.array(((0,), (1,), (width,), (width + 1,)))).astype(np.float64)
-    beyond_x, beyond_y = np.rint(places).astype(np.int64) - corner
-    nearest = around[2 * beyond_y + beyond_x, np.arange(len(first))]
+    flat = depth_m.ravel()
+    around = flat.take(first + np.array(((0,), (1,), (width,), (width + 1,)))).astype(np.float64)
     with np.errstate(all="ignore"):
-        whole = around.max(axis=0) < (1.0 + ONE_SURFACE) * around.min(axis=0)
-        inverse = 1.0 / around
+        at_edge = np.flatnonzero(~(around.max(axis=0) < (1.0 + ONE_SURFACE) * around.min(axis=0)))
+        inverse = np.divide(1.0, around, out=around)
         upper, lower = inverse[::2] + right * (inverse[1::2] - inverse[::2])
-        between = 1.0 / (upper + down * (lower - upper))
-    return np.where(whole, between, nearest)
+        depth: PoseArray = 1.0 / (upper + down * (lower - upper))
+    if len(at_edge):
+        x, y = np.rint(places.take(at_edge, axis=1)).astype(np.int64)
+        depth[at_edge] = flat.take(y * width + x)
+    return depth
 
 
 def jumps(depth_m: FloatArray, side_px: int, ratio: float) -> MaskArray:
@@ -100,7 +102,7 @@ def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
         parts = np.array_split(pixels, -(-len(pixels) // MOST_AT_ONCE))
         return np.concatenate([sample(maps, part, blur_px) for part in parts])
     corner = np.floor(pixels.T)  # (2, n)
-    right, down = (pixels.T - corner)[..., None]
+    right, down = pixels.T - corner
     margin = blur_px // 2
     reach = np.arange(-margin, margin + 2, dtype=np.float32)
     x, y = np.empty((2, len(reach), len(pixels), len(reach)), np.float32)
@@ -111,16 +113,17 @@ def sample(maps: FloatArray, pixels: PoseArray, blur_px: int = 1) -> PoseArray:
     ).reshape(*wide, maps.shape[-1])
     around = strip.reshape(*x.shape, -1)  # (side, n, side, c)
     middle = slice(margin, margin + 2)
-    corners = around[middle, :, middle].astype(np.float64)
+    corners = around[middle, :, middle]
     if margin:
         strip = cv2.medianBlur(strip.astype(np.float32, copy=False), blur_px)
         medians = strip.reshape(around.shape)[middle, :, middle]
         flat = around.ravel()
         if np.isfinite(np.dot(flat, flat)):
-            corners = medians.astype(np.float64)
+            corners = medians
         else:
             usable = np.isfinite(around).all(axis=(0, 2, 3))
             corners = np.where(usable[None, :, None, None], medians, corners)
-    upper, lower = corners[:, :, 0] + right * (corners[:, :, 1] - corners[:, :, 0])
+    left_side, right_side = corners.transpose(2, 0, 3, 1).astype(np.float64, order="C")  # (2, c, n), the upper first
+    upper, lower = left_side + right * (right_side - left_side)
     between: PoseArray = upper + down * (lower - upper)
-    return between
+    return between.T

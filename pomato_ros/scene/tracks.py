@@ -333,11 +333,12 @@ class Tracker:
         if observation.points_matched is None or observation.conf_match is None:
             points[followed] = expected.now[followed]
         elif followed.any():
-            pixels = self._alive.reference_pixels[followed]
+            rows = np.flatnonzero(followed)
+            pixels = self._alive.reference_pixels.take(rows, axis=0)
             maps, confidences = observation.points_matched.numpy(), observation.conf_match.numpy()
-            points[followed] = sample(maps, pixels, observation.blur_px) * observation.metres_per_unit
+            points[rows] = sample(maps, pixels, observation.blur_px) * observation.metres_per_unit
             told = confidences[nearest_pixels(pixels, confidences.shape)]
-            confidence[followed] = np.where(np.isfinite(told), told, 1.0)
+            confidence[rows] = np.where(np.isfinite(told), told, 1.0)
         return _Told(points, confidence, project(points, expected.camera_matrix))
 
     def _find(
@@ -361,8 +362,8 @@ class Tracker:
         )
         if not len(rows) or self._reference_image is None:
             return everywhere, told
-        start, told_px = alive.reference_pixels[rows], told.pixels[rows]
-        expected_px, at_rest = project(expected.now[rows], expected.camera_matrix), alive.at_rest()[rows]
+        start, told_px = alive.reference_pixels.take(rows, axis=0), told.pixels.take(rows, axis=0)
+        expected_px, at_rest = project(expected.now.take(rows, axis=0), expected.camera_matrix), alive.at_rest()[rows]
         if observation.reference_stamp_ns == observation.stamp_ns:
             places, found = start, np.ones(len(rows), dtype=bool)
         else:
@@ -427,18 +428,21 @@ class Tracker:
         left = rows[(bodies != ALONE) & (newest == ALONE)]
         alive.looks[left] = np.minimum(alive.looks[left], 1.0)
         alive.bodies[rows] = newest
+        if not motions:
+            return False
+        carried = np.flatnonzero(newest != ALONE)
+        mine, each = rows[carried], motion_in_world(np.array(list(motions.values())), observation.world_from_camera)
+        now_from_before = each[np.searchsorted(list(motions), newest[carried])]  # (k, 4, 4)
+        before = (alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine], alive.rays_world[mine])
+        now = np.stack(before, axis=1) @ now_from_before[:, :3, :3].swapaxes(1, 2)  # (k, 4, 3)
+        now[:, :3] += now_from_before[:, None, :3, 3]
+        alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine] = now[:, :3].swapaxes(0, 1)
+        alive.rays_world[mine] = now[:, 3]
         seconds = max((observation.stamp_ns - self._last_stamp_ns) * 1e-9, 1e-6)
-        for motion in motions:
-            now_from_before = motion_in_world(motion.newest_from_before, observation.world_from_camera)
-            mine = rows[motion.tracks]
-            before = np.stack((alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine]))
-            now = transform(now_from_before, before)
-            alive.positions_world[mine], alive.recent_world[mine], alive.seen_world[mine] = now
-            alive.rays_world[mine] = alive.rays_world[mine] @ now_from_before[:3, :3].T
-            velocities, so_far = (now[0] - before[0]) / seconds, alive.velocities_world[mine]
-            weight = np.where(motion.new[motion.tracks], 1.0, VELOCITY_SMOOTHING)[:, None]
-            alive.velocities_world[mine] = so_far + weight * (velocities - so_far)
-        return bool(motions)
+        velocities, so_far = (now[:, 0] - before[0]) / seconds, alive.velocities_world[mine]
+        weight = np.where(bodies[carried] == ALONE, 1.0, VELOCITY_SMOOTHING)[:, None]
+        alive.velocities_world[mine] = so_far + weight * (velocities - so_far)
+        return True
 
     def _look(
         self,
@@ -503,7 +507,7 @@ class Tracker:
         with np.errstate(invalid="ignore"):
             moved = lengths(recent - alive.positions_world) > MOVED_SHARE * depth_m
         carried = alive.carried()
-        alive.bodies = np.where(followed & moved, ALONE, alive.bodies)
+        alive.bodies[followed & moved] = ALONE
         looks = np.where(moved, 1.0 / RECENT_SHARE, alive.looks)
         looks = np.where(alive.dynamic & (alive.bodies == ALONE), 0.0, looks)
         start = np.where(moved[:, None], recent, alive.positions_world)
@@ -516,9 +520,9 @@ class Tracker:
         ray = positions[begins] - observation.world_from_camera[:3, 3]
         with np.errstate(invalid="ignore", divide="ignore"):
             alive.rays_world[begins] = np.where(sure[begins, None], ray / lengths(ray)[:, None], np.nan)
-        alive.positions_world = np.where(followed[:, None], positions, alive.positions_world)
-        alive.recent_world = np.where(followed[:, None], recent, alive.recent_world)
-        alive.looks = np.where(followed, np.minimum(looks + 1.0, LOOKS_KEPT), alive.looks)
+        np.copyto(alive.positions_world, positions, where=followed[:, None])
+        np.copyto(alive.recent_world, recent, where=followed[:, None])
+        np.copyto(alive.looks, np.minimum(looks + 1.0, LOOKS_KEPT), where=followed)
         alive.velocities_world = self._velocities(seen_world, followed & ~carried, carried, observation.stamp_ns)
         alive.seen_world = np.where(followed[:, None], seen_world, alive.positions_world)
         alive.age_frames = alive.age_frames + 1
@@ -535,11 +539,12 @@ class Tracker:
 
     def _note(self, observation: TrackObservation, image_pixels: PoseArray, visible: MaskArray) -> None:
         """Remember where each visible track is in this frame, and whether it lies on something that moves."""
-        nearest = np.rint(image_pixels[visible]).astype(int)
-        self._alive.dynamic[visible] = observation.dynamic_mask[nearest[:, 1], nearest[:, 0]]
+        rows = np.flatnonzero(visible)
+        places = image_pixels.take(rows, axis=0)
+        self._alive.dynamic[rows] = observation.dynamic_mask[nearest_pixels(places, observation.dynamic_mask.shape)]
         self._alive.hidden_frames = np.where(visible, 0, self._alive.hidden_frames + 1)
         self._alive.image_pixels = np.where(visible[:, None], image_pixels, np.nan)
-        self._seen[observation.stamp_ns] = _Seen(self._alive.ids[visible], image_pixels[visible])
+        self._seen[observation.stamp_ns] = _Seen(self._alive.ids[rows], places)
 
     def forget_frames_before(self, stamp_ns: int) -> None:
         """Drop what is remembered of frames that no window can start from any more."""
@@ -617,12 +622,12 @@ def share_of(usual_px: float) -> float:
 
 def along(steps: PoseArray, directions: PoseArray) -> PoseArray:
     """(n, 3) the parts of ``steps`` (n, 3) along ``directions`` (n, 3) of length 1."""
-    return (steps * directions).sum(axis=-1, keepdims=True) * directions
+    return ((steps * directions) @ np.ones((3, 1))) * directions
 
 
 def lengths(vectors: PoseArray) -> PoseArray:
     """(n,) of vectors (n, d)."""
-    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.sqrt((vectors * vectors) @ np.ones(vectors.shape[1]))
 
 
 def limited(steps: PoseArray, longest: PoseArray) -> PoseArray:

@@ -36,6 +36,15 @@ def test_projection_undoes_unprojection() -> None:
     np.testing.assert_allclose(project(points, CAMERA.matrix()), pixels, atol=1e-9)
 
 
+def test_unprojection_is_along_the_inverse_of_the_matrix() -> None:
+    matrix = np.array([[120.0, 3.0, 60.0], [0.0, 118.0, 47.0], [0.0, 0.0, 1.0]])
+    pixels = np.random.default_rng(0).uniform(-50, 300, size=(5, 4, 2))
+    depth = np.random.default_rng(1).uniform(0.1, 50, size=(5, 4))
+    rays = np.concatenate((pixels, np.ones((5, 4, 1))), axis=-1) @ np.linalg.inv(matrix).T
+    np.testing.assert_allclose(unproject(pixels, depth, matrix), rays * depth[..., None], atol=1e-12)
+    np.testing.assert_allclose(unproject(pixels, 2.0, matrix), rays * 2.0, atol=1e-12)
+
+
 def test_points_not_in_front_project_to_nan() -> None:
     assert np.isnan(project([[0.0, 0, -1], [1, 1, 0]], CAMERA.matrix())).all()
 

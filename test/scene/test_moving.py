@@ -270,14 +270,14 @@ def test_what_confidence_tells_is_learned_from_what_rests(power: float) -> None:
 
 def test_steps_that_agree_add_up_and_others_are_forgotten() -> None:
     shape = (3, 4, 5)
-    steps = np.full(shape, 0.5, np.float32)
+    steps, usual = np.full(shape, 0.5, np.float32), np.ones(shape[1:], np.float32)
     together = None
     for _ in range(6):
-        together = averaged(together, steps)
+        together = averaged(together, steps, usual)
     assert together is not None
     assert (together[3] > 4.0).all()
     np.testing.assert_allclose(together[:3] / together[3], 0.5, rtol=1e-5)
-    turned = averaged(together, -steps)
+    turned = averaged(together, -steps, usual)
     assert (turned[3] < 1.5).all()
     assert (turned[:3] < 0).all()
 
@@ -290,18 +290,20 @@ def test_quantiles_are_those_of_numpy(size: int, share: float) -> None:
 
 
 def test_sums_of_steps_are_those_of_the_formula() -> None:
-    """Slow twin: as it is written down, in float64."""
+    """Slow twin: as it is written down, in float64, of steps in floors."""
     draws = np.random.default_rng(11)
     before = np.concatenate((draws.normal(size=(3, 20, 30)), draws.uniform(0.0, 8.0, (1, 20, 30)))).astype(np.float32)
     before[3, 0] = 0.0
-    steps = (2.0 * draws.normal(size=(3, 20, 30))).astype(np.float32)
-    newest = steps * np.minimum(1.0, FARTHEST / np.linalg.norm(steps.astype(float), axis=0))
+    usual = draws.uniform(0.01, 0.1, (20, 30)).astype(np.float32)
+    motion = (usual * draws.normal(0.0, 2.0, (3, 20, 30))).astype(np.float32)
+    steps = motion.astype(float) / usual
+    newest = steps * np.minimum(1.0, FARTHEST / np.linalg.norm(steps, axis=0))
     count = np.maximum(before[3].astype(float), 1e-6)
     variance = AGREE**2 * (1.0 + 1.0 / (AVERAGED * count))
     against = ((newest - before[:3] / count) ** 2).sum(axis=0) / variance
     expected = np.concatenate((newest, np.ones((1, 20, 30)))) + before * AVERAGED / (1.0 + against**2)
-    np.testing.assert_allclose(averaged(before, steps), expected, rtol=2e-4, atol=2e-5)
-    np.testing.assert_allclose(averaged(None, steps)[:3], newest, atol=1e-5)
+    np.testing.assert_allclose(averaged(before, motion, usual), expected, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(averaged(None, motion, usual)[:3], newest, atol=1e-5)
 
 
 def test_doubt_is_the_usual_confidence_over_the_mean_around() -> None:

@@ -11,6 +11,7 @@ import torch
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
+from pomato_ros.scene.bodies import ALONE
 from pomato_ros.scene.surface import sample, visible_at
 from pomato_ros.scene.tracks import (
     ASTRAY,
@@ -20,6 +21,7 @@ from pomato_ros.scene.tracks import (
     FEW_PLACES,
     FOUND_PX,
     MOVED_SHARE,
+    VELOCITY_SMOOTHING,
     Tracker,
     TrackObservation,
     agreed,
@@ -317,6 +319,43 @@ def test_what_the_image_shows_is_followed_there_whatever_the_matching_pointmap_e
     ]
     assert np.median(errors[0]) < 0.003 * WALL_M
     assert np.median(errors[0]) < 0.5 * np.median(errors[1])
+
+
+def test_each_body_takes_its_own_tracks_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow twin: one track after the other. Whoever is on none stays."""
+    tracker = Tracker(100, 8)
+    tracker.update(observe(0))
+    tracker._alive.dynamic[:] = True
+    tracker._alive.velocities_world = np.random.default_rng(0).normal(size=tracker._alive.positions_world.shape)
+    tracker._alive.bodies[:] = before = np.resize([5, 2, ALONE, ALONE], len(tracker._alive.ids))
+    motions = {2: pose_exp([0.1, 0.0, 0.02, 0.0, 0.3, 0.0]), 5: pose_exp([0.0, -0.1, 0.0, 0.2, 0.0, 0.1])}
+    newest = np.resize([5, 2, 2, ALONE], len(before))
+    monkeypatch.setattr(tracker._bodies, "update", lambda *_: (newest, motions))
+    seen: list[list[np.ndarray]] = []
+    carry = tracker._carry
+
+    def state() -> list[np.ndarray]:
+        alive = tracker._alive
+        each = (alive.positions_world, alive.recent_world, alive.seen_world, alive.rays_world, alive.velocities_world)
+        return [values.copy() for values in each]
+
+    def recorded(*arguments: object) -> bool:
+        seen.append(state())
+        carried = carry(*arguments)
+        seen.append(state())
+        return carried
+
+    monkeypatch.setattr(tracker, "_carry", recorded)
+    tracker.update(observe(1))
+    for row, number in enumerate(newest.tolist()):
+        world = camera_at(1) @ motions.get(number, np.eye(4)) @ invert(camera_at(1))
+        then, now = ([values[row] for values in values_of] for values_of in seen)
+        for place, moved in zip(then[:3], now[:3], strict=True):
+            np.testing.assert_allclose(moved, transform(world, place), atol=1e-12)
+        np.testing.assert_allclose(now[3], world[:3, :3] @ then[3], atol=1e-12)
+        difference = (now[0] - then[0]) / (INTERVAL_NS * 1e-9)
+        share = 0.0 if number == ALONE else VELOCITY_SMOOTHING if before[row] == number else 1.0
+        np.testing.assert_allclose(now[4], then[4] + share * (difference - then[4]), atol=1e-9)
 
 
 def test_tracks_on_one_body_average_their_distances_as_resting_ones_do() -> None:
