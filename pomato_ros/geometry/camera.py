@@ -25,7 +25,10 @@ def project(points_camera: ArrayLike, camera_matrix: ArrayLike) -> NDArray[np.fl
 
 
 def unproject(pixels: ArrayLike, depth: ArrayLike, camera_matrix: ArrayLike) -> NDArray[np.float64]:
-    """Pixels (..., 2) and their depth along the optical axis (...) -> points (..., 3) in the camera's frame."""
+    """Pixels (..., 2) and their depth along the optical axis (...) -> points (..., 3) in the camera's frame.
+
+    ``camera_matrix``: (3, 3), its rows fx, skew, cx; 0, fy, cy; 0, 0, 1.
+    """
     pixels, depth = np.asarray(pixels, dtype=np.float64), np.asarray(depth, dtype=np.float64)
     (fx, skew, cx), (_, fy, cy), _ = np.asarray(camera_matrix, dtype=np.float64).tolist()
     along_y = (pixels[..., 1] - cy) / fy

@@ -446,6 +446,8 @@ def _by_monomials(fx: float, skew: float, fy: float) -> tuple[NDArray[np.float64
     along_y[4, 3] = -fy
     along_y[5, 6] = -fy
     along_x[6, 8] = along_y[6, 9] = 1.0
+    for along in (along_x, along_y):
+        along.setflags(write=False)
     return along_x, along_y
 
 

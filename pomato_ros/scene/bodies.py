@@ -190,8 +190,8 @@ def rigid_motion(
     """The motion (4, 4) that takes points to where they are seen, its turn (3,), and which go with it (n,).
 
     Least squares over pixels and log depths, robust by Cauchy's weights, with a turn that is about the one before. The
-    depths' errors are smooth, so that all of them together tell as much as one. Steps are so short that derivatives at
-    the start do for all. None where too few go together.
+    depths' errors are smooth, so that all of them together tell as much as one. Derivatives are those at the start,
+    which does for turns of some four TURN_STD_RAD. None where too few go together.
 
     Args:
         points: (n, 3) before, in the camera of now.
@@ -209,7 +209,7 @@ def rigid_motion(
     seen[:2], seen[2] = pixels.T - centre, np.log(depth)
     now = np.empty_like(before)
     now[:2], now[2] = seen[:2] / focal * depth, depth
-    middle = before.sum(axis=1, keepdims=True) / len(points)
+    middle = medians(before)[:, None]  # a few that lie far off would take the mean along
     arms, rotation, turned = before - middle, rotation_exp(turn_rad), turn_rad
     arm = rotation @ arms
     centre_now = medians(now - arm)

@@ -20,7 +20,7 @@ def inside(pixels: PoseArray, shape: tuple[int, ...]) -> MaskArray:
 
 
 def nearest_pixels(pixels: PoseArray, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows (n,) and columns (n,) of the map's pixels nearest to ``pixels`` (n, 2); of the first for no number."""
+    """Rows (n,) and columns (n,) of the map's pixels nearest to ``pixels`` (n, 2); of the first for NaN."""
     height, width = shape[:2]
     places = np.fmin(np.fmax(pixels.T, 0.0), ((width - 1.0,), (height - 1.0,)))  # what is no number becomes one
     columns, rows = np.rint(places).astype(np.int64)
