@@ -22,7 +22,7 @@ from pomato_ros.scene.follow import dense_flow
 from pomato_ros.scene.reference import PairMaps
 from pomato_ros.structures import FloatArray, MaskArray
 
-WORK_PX = 256  # long side from which on every second pixel, or fewer, tell
+WORK_PX = 192  # long side from which on every second pixel, or fewer, tell
 BLUR_PX = 5  # medians of neighbours, of maps
 STEP_BLUR_PX = 3  # and of steps, which are averaged over frames as well
 COARSE = 2  # times as many pixels, along each side, are told what confidence says by a mean
@@ -50,6 +50,7 @@ MEMORY = 0.7  # of what was believed
 UNTOLD_MEMORY = 0.8  # the same in a frame that tells nothing
 BELIEF = 3.0  # the most that is believed
 BEGINS, GOES_ON = 1.0, 0.3  # belief from which a region moves, and to which it reaches
+OUTLINE = 0.8  # belief between pixels that tell, in large images, at which a region ends
 LEAST_SHARE = 0.002  # of the image; smaller regions are none
 FLOW_PX = 64  # long side of the image that flow is found in, in patches of eight of its pixels,
 FLOW_STRIDE = 5  # so many from one to the next, with
@@ -137,7 +138,7 @@ class MovingMask:
         found = regions(self._belief, self._parts)
         if unmoved is not None and self._parts.own_motion:
             found &= ~unmoved
-        return found if stride == 1 else enlarged(found, self._belief, size_wh, stride, self._parts)
+        return found if stride == 1 else enlarged(found, self._belief, size_wh, stride)
 
     def _carry_on(self, image_rgb: NDArray[np.uint8], stride: int) -> None:
         """What is known of the image before -> the same at the newest pixels, and the flow between them."""
@@ -306,30 +307,28 @@ def likeness(grey: FloatArray, before: FloatArray) -> FloatArray:
     return np.divide(np.float32(1.0), apart, out=apart)
 
 
-def enlarged(
-    found: MaskArray, belief: FloatArray, size_wh: tuple[int, int], stride: int, parts: MaskParts = ALL_PARTS
-) -> MaskArray:
-    """What was found on every ``stride``-th pixel, for all of an image (h, w): as far as the belief between reaches.
+def enlarged(found: MaskArray, belief: FloatArray, size_wh: tuple[int, int], stride: int) -> MaskArray:
+    """What was found on every ``stride``-th pixel, for all of an image (h, w): as far as belief reaches beyond OUTLINE.
 
-    Between four of those pixels it is interpolated, beyond the last ones it is theirs.
+    Between four of those pixels it is interpolated, beyond the last ones it is theirs. What was found counts as no less
+    than what begins.
     """
-    goes_on = np.float32(GOES_ON if parts.hysteresis else BEGINS)
     moving = np.zeros(size_wh[::-1], bool)
     left, top, width, height = cv2.boundingRect(found.view(np.uint8))
     if not width:
         return moving
     left, top, right, bottom = max(left - 1, 0), max(top - 1, 0), left + width + 1, top + height + 1
     few = np.s_[top:bottom, left:right]  # what is beyond moves nowhere
-    known = cv2.copyTo(belief[few], found[few].view(np.uint8), cv2.min(belief[few], REST))
+    known = cv2.copyTo(cv2.max(belief[few], BEGINS), found[few].view(np.uint8), cv2.min(belief[few], REST))
     height, width = known.shape
     known = cv2.copyMakeBorder(known, 0, 1, 0, 1, cv2.BORDER_REPLICATE)
-    whole = np.empty((height, stride, width, stride), np.uint8)
+    whole, outline = np.empty((height, stride, width, stride), np.uint8), np.float32(OUTLINE)
     for row in range(stride):
         here = cv2.addWeighted(known[:-1], 1.0 - row / stride, known[1:], row / stride, 0.0)
-        columns = [here[:, :-1] > goes_on]
+        columns = [here[:, :-1] > outline]
         for column in range(1, stride):
             between = cv2.addWeighted(here[:, :-1], 1.0 - column / stride, here[:, 1:], column / stride, 0.0)
-            columns.append(between > goes_on)
+            columns.append(between > outline)
         whole[:, row] = cv2.merge([moves.view(np.uint8) for moves in columns]).reshape(height, width, stride)
     part = moving[stride * top : stride * bottom, stride * left : stride * right]
     part[...] = whole.view(bool).reshape(height * stride, width * stride)[: part.shape[0], : part.shape[1]]

@@ -18,6 +18,7 @@ from pomato_ros.scene.moving import (
     FARTHEST,
     GOES_ON,
     LEAST_SHARE,
+    OUTLINE,
     REST,
     Errors,
     MovingMask,
@@ -341,13 +342,14 @@ def test_what_is_enlarged_is_interpolated_pixel_by_pixel(stride: int, cut_off: t
     belief = ndimage.gaussian_filter(draws.normal(size=(24, 31)), 1.5).astype(np.float32) * 4.0
     found = (belief > GOES_ON) & (draws.random(belief.shape) < 0.8)
     height, width = (stride * side - cut for side, cut in zip(belief.shape, cut_off, strict=True))
-    known = np.where(found, belief, np.minimum(belief, REST)).astype(float)
+    known = np.where(found, np.maximum(belief, BEGINS), np.minimum(belief, REST)).astype(float)
     places = np.mgrid[:height, :width] / stride
     between = ndimage.map_coordinates(known, places, order=1, mode="nearest")
     told = enlarged(found, belief, (width, height), stride)
     assert told.shape == (height, width)
-    sure = np.abs(between - GOES_ON) > 1e-5
-    np.testing.assert_array_equal(told[sure], between[sure] > GOES_ON)
+    sure = np.abs(between - OUTLINE) > 1e-5
+    np.testing.assert_array_equal(told[sure], between[sure] > OUTLINE)
+    np.testing.assert_array_equal(told[::stride, ::stride], found)  # what was found stays
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
