@@ -414,14 +414,13 @@ def _monomials(
 ) -> NDArray[np.float64]:
     """(12, n) what the rows of :func:`linearised` are sums of: 1/z, a/z, b/z, ab, aa, bb, a, b, both errors, 1, 0."""
     rows = np.empty((MONOMIALS, points.shape[1]))
-    back = pose[:3, :3].T
-    x_y_z = back @ points
-    x_y_z -= (back @ pose[:3, 3])[:, None]
+    x, y, z = in_camera(pose, points)
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = np.divide(1.0, np.where(x_y_z[2] > 0, x_y_z[2], np.nan), out=rows[0])
-    ab = np.multiply(x_y_z[:2], inverse, out=rows[6:8])
+        inverse = np.divide(1.0, np.where(z > 0, z, np.nan), out=rows[0])
+    ab = rows[6:8]
+    a, b = np.multiply(x, inverse, out=ab[0]), np.multiply(y, inverse, out=ab[1])
     np.multiply(ab, inverse, out=rows[1:3])
-    np.multiply(ab[0], ab[1], out=rows[3])
+    np.multiply(a, b, out=rows[3])
     np.multiply(ab, ab, out=rows[4:6])
     errors = np.matmul(matrix[:2, :2], ab, out=rows[8:10])
     errors += matrix[:2, 2:]

@@ -107,22 +107,11 @@ class _Rows:
         across: PoseArray = (PIXEL_STD / focal_px * np.exp(self.log_depth)) ** 2
         return across
 
-    def solved(self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
-        """The camera that sees all of these at ``pixels`` (n, 2), by :func:`solve_on_landmarks`."""
-        return solve_on_landmarks(*self._asked(world_from_camera, pixels, intrinsics))
-
-    def roughly_solved(
-        self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics
-    ) -> tuple[PoseArray, float] | None:
-        """About that pose (4, 4), and the share of these that agree with it."""
-        fit = fit_on_landmarks(*self._asked(world_from_camera, pixels, intrinsics), rough=True)
-        return None if fit is None else (fit.pose, fit.agreeing / len(pixels))
-
-    def _asked(
-        self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics
-    ) -> tuple[PoseArray, PoseArray, PoseArray, PoseArray, PoseArray, PoseArray, Intrinsics]:
-        """What :func:`fit_on_landmarks` is asked with."""
-        return (
+    def fit(
+        self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics, *, rough: bool = False
+    ) -> "LandmarkFit | None":
+        """:func:`fit_on_landmarks` of all of these, seen at ``pixels`` (n, 2)."""
+        return fit_on_landmarks(
             world_from_camera,
             pixels,
             self.noise,
@@ -130,7 +119,13 @@ class _Rows:
             self.along(),
             self.across(intrinsics.fx_px),
             intrinsics,
+            rough=rough,
         )
+
+    def solved(self, world_from_camera: PoseArray, pixels: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+        """The camera near ``world_from_camera`` (4, 4) that sees all of these at ``pixels`` (n, 2)."""
+        fit = self.fit(world_from_camera, pixels, intrinsics)
+        return None if fit is None else fit.solved(pixels, intrinsics)
 
 
 class Landmarks:
@@ -190,10 +185,10 @@ class Landmarks:
         )
         seen *= 2.0
         near = on_static(seen, near, static)
-        roughly = rows.pick(few[near]).roughly_solved(self._world_from_last, seen[near], intrinsics)
-        if roughly is None or roughly[1] < MOST_AGREEING:
+        roughly = rows.pick(few[near]).fit(self._world_from_last, seen[near], intrinsics, rough=True)
+        if roughly is None or roughly.agreeing / np.count_nonzero(near) < MOST_AGREEING:
             return None
-        return self._near_places(newest, static, intrinsics, roughly[0])
+        return self._near_places(newest, static, intrinsics, roughly.pose)
 
     def _near_places(
         self, newest: SoftImage, static: MaskArray, intrinsics: Intrinsics, pose: PoseArray
@@ -483,30 +478,20 @@ class LandmarkFit:
         """How many do."""
         return int(np.count_nonzero(self.agree))
 
-
-def solve_on_landmarks(
-    world_from_camera: PoseArray,
-    pixels: PoseArray,
-    noise: PoseArray,
-    places_world: PoseArray,
-    along: PoseArray,
-    across: PoseArray,
-    intrinsics: Intrinsics,
-) -> LandmarkPose | None:
-    """:func:`fit_on_landmarks` with its covariance; None if it comes to nothing or few agree."""
-    fit = fit_on_landmarks(world_from_camera, pixels, noise, places_world, along, across, intrinsics)
-    if fit is None or fit.agreeing < MIN_LANDMARKS:
-        return None
-    agree, agreeing = fit.agree, fit.agreeing
-    inverse = dposv(fit.normal, np.eye(6))[1]
-    pulls = (fit.weighted * fit.slopes).sum(axis=1)
-    turned = np.zeros((6, 6))
-    turned[:3, :3] = turned[3:, 3:] = fit.pose[:3, :3]
-    covariance = inverse + inverse @ shared_pulls(pulls.T, pixels, intrinsics) @ inverse
-    covariance = turned @ covariance @ turned.T
-    excess = max(1.0, 0.5 * float(fit.squared @ agree) / agreeing)  # the mean of two squared normals is 2
-    residual_px = float((fit.errors_px * fit.errors_px).sum(axis=0) @ agree / agreeing) ** 0.5
-    return LandmarkPose(fit.pose, covariance * excess, agreeing / len(pixels), agreeing, residual_px)
+    def solved(self, pixels: PoseArray, intrinsics: Intrinsics) -> LandmarkPose | None:
+        """The pose with its covariance, of landmarks that were seen at ``pixels`` (n, 2); None if few agree."""
+        agree, agreeing = self.agree, self.agreeing
+        if agreeing < MIN_LANDMARKS:
+            return None
+        inverse = dposv(self.normal, np.eye(6))[1]
+        pulls = (self.weighted * self.slopes).sum(axis=1)
+        turned = np.zeros((6, 6))
+        turned[:3, :3] = turned[3:, 3:] = self.pose[:3, :3]
+        covariance = inverse + inverse @ shared_pulls(pulls.T, pixels, intrinsics) @ inverse
+        covariance = turned @ covariance @ turned.T
+        excess = max(1.0, 0.5 * float(self.squared @ agree) / agreeing)  # the mean of two squared normals is 2
+        residual_px = float((self.errors_px * self.errors_px).sum(axis=0) @ agree / agreeing) ** 0.5
+        return LandmarkPose(self.pose, covariance * excess, agreeing / len(pixels), agreeing, residual_px)
 
 
 def fit_on_landmarks(

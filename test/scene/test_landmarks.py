@@ -1,6 +1,7 @@
 """Landmarks over true depth: poses, units and what is forgotten."""
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +24,11 @@ from pomato_ros.scene.landmarks import (
     POOR_STD,
     REPEATED_LOOKS,
     SHARED_DEPTH,
+    LandmarkPose,
     Landmarks,
+    fit_on_landmarks,
     jumps,
     place_noise,
-    solve_on_landmarks,
 )
 from pomato_ros.scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
@@ -115,6 +117,11 @@ def test_without_static_pixels_or_landmarks_there_is_no_pose(clip: Clip) -> None
     assert landmarks.locate(image, ~everywhere(clip), clip.intrinsics) is None
     landmarks.reset()
     assert landmarks.locate(image, everywhere(clip), clip.intrinsics) is None
+
+
+def solve_on_landmarks(pose: np.ndarray, pixels: np.ndarray, *known: Any) -> LandmarkPose | None:
+    fit = fit_on_landmarks(pose, pixels, *known)
+    return None if fit is None else fit.solved(pixels, known[-1])
 
 
 def test_the_weighted_solution_is_the_truth_for_true_pixels(clip: Clip) -> None:
