@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from pomato_ros.config import ConfigError, PomatoConfig, WindowOptions
-from pomato_ros.inference.budget import LatencyBudget, Setting, settings
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.inference.preprocess import prepare_frame
-from pomato_ros.inference.window import RollingWindow
+from pomato_ros.latency import LatencyBudget, Setting, settings
 from pomato_ros.scene.estimator import SceneEstimator
 from pomato_ros.scene.reference import wanted_of
+from pomato_ros.sources.dust3r.predictor import Predictor
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, ModelFrame, SceneEstimate, Wanted, Window, WindowPrediction
+from pomato_ros.window import RollingWindow
 
 LIKELY_SIZE_WH = (640, 480)  # px; of a camera that has not sent anything yet
 WARM_UP_ROUNDS = 2  # a piece is recorded when it comes again

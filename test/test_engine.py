@@ -13,13 +13,13 @@ from pomato_ros.engine import Engine
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.inference.replay import record_eagerly
-from pomato_ros.inference.window import RollingWindow
-from pomato_ros.model.checkpoint import Checkpoint, save_weights
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint, save_weights
+from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly
+from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.structures import TrackingState, Wanted, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
+from pomato_ros.window import RollingWindow
 
 FRAMES = 30
 MODES = ("anchored", "rolling")

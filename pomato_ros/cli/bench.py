@@ -34,11 +34,11 @@ from pomato_ros.evaluation.scene_bench import (
     summarise_scene,
 )
 from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
-from pomato_ros.inference.predictor import DTYPES, Predictor
-from pomato_ros.model.checkpoint import Checkpoint
-from pomato_ros.model.pomato import Pomato, initialise
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint
+from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.predictor import DTYPES, Predictor
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
 from pomato_ros.training.config import NANO_RECIPE
 

@@ -37,8 +37,8 @@ from pomato_ros.evaluation.report import FlatValue, sequence_table, split_table,
 from pomato_ros.evaluation.score import EVERY_PIXEL
 from pomato_ros.evaluation.sequences import FRAMES, SEQUENCES, SequencePlan, plan_sequences, render_sequences
 from pomato_ros.evaluation.splits import EVERY_SPLIT, SPLITS, plan_split, split_names
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.inference.preprocess import PATCH_PX
+from pomato_ros.sources.dust3r.predictor import Predictor
+from pomato_ros.sources.dust3r.preprocess import PATCH_PX
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.training.config import HELD_OUT_SEED, NANO_RECIPE
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from pomato_ros.cli.bench import parse_size
 from pomato_ros.cli.results import flat_line
 from pomato_ros.config import PomatoConfig
-from pomato_ros.inference.export import (
+from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, file_sha256, load_checkpoint
+from pomato_ros.sources.dust3r.onnx_export import (
     FRAMES,
     OPSET,
     ExportPlan,
@@ -30,7 +31,6 @@ from pomato_ros.inference.export import (
     window_error,
     write_graph,
 )
-from pomato_ros.model.checkpoint import BUNDLED_WEIGHTS, Checkpoint, file_sha256, load_checkpoint
 
 MOST_REL_ERROR = 1e-4  # fp32 against fp32
 MANIFEST = "manifest.json"

@@ -10,7 +10,7 @@ from rich.console import Console
 from pomato_ros.cli.evaluate import TABLE_WIDTH
 from pomato_ros.evaluation.report import FlatValue, before_and_after_table
 from pomato_ros.evaluation.score import score_weights
-from pomato_ros.model.checkpoint import Checkpoint, load_checkpoint
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint, load_checkpoint
 from pomato_ros.training.config import HELD_OUT_SEED, TrainConfig
 from pomato_ros.training.state import WEIGHTS_FILE, fresh_state
 

@@ -12,7 +12,7 @@ from pomato_ros.engine import WindowPredictor
 from pomato_ros.evaluation import baselines
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.tracks import evaluate_tracks, scoring_focal
-from pomato_ros.inference.stitching import stitch_windows, window_schedule
+from pomato_ros.sources.dust3r.stitching import stitch_windows, window_schedule
 from pomato_ros.structures import Frame, ModelFrame, Window
 from pomato_ros.synthetic.clip import Clip
 

@@ -15,7 +15,7 @@ from pomato_ros.evaluation import opencv_baseline
 from pomato_ros.evaluation.davis import SizedPerceiver, read_image
 from pomato_ros.evaluation.evaluate import run_frames
 from pomato_ros.evaluation.grading import Grade, Scores, SequenceTruth, grade, grade_trivial, has_truth
-from pomato_ros.inference.preprocess import prepare_frame
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, Intrinsics
 
 KITTI_FOLDER = "kitti_stereo"

@@ -6,8 +6,8 @@ from pomato_ros.evaluation.evaluate import evaluate_sequences, subject_of
 from pomato_ros.evaluation.report import FlatValue, summarise
 from pomato_ros.evaluation.sequences import FRAMES, render_sequences
 from pomato_ros.evaluation.splits import plan_split
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.model.checkpoint import Checkpoint
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint
+from pomato_ros.sources.dust3r.predictor import Predictor
 
 EVERY_PIXEL = {"conf_threshold": 0.0}  # a depth that the network is not sure of counts too
 

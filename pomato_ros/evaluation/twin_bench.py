@@ -18,13 +18,13 @@ from pomato_ros.engine import key_ns, record_pieces, wanted_together
 from pomato_ros.evaluation.bench import MIB, peak_rss_mib, percentiles, rss_mib
 from pomato_ros.evaluation.host_syncs import HostSyncWatch, count_cuda_syncs
 from pomato_ros.evaluation.report import FlatValue, plain, shown
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.inference.streaming import WindowStream
-from pomato_ros.inference.window import RollingWindow
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.wiring import predict_window
 from pomato_ros.scene.reference import wanted_of
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.predictor import Predictor
+from pomato_ros.sources.dust3r.streaming import WindowStream
+from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.window import RollingWindow
 
 FRAME_NS = 100_000_000
 

@@ -8,7 +8,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.inference.budget import OVER_BUDGET
+from pomato_ros.latency import OVER_BUDGET
 from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
 from pomato_ros.structures import TrackingState
 

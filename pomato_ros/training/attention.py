@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomato_ros.model.attention import CrossAttention, split_heads
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.position import RotaryTables
+from pomato_ros.sources.dust3r.attention import CrossAttention, split_heads
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.position import RotaryTables
 
 LEAST_SHARE = 1e-6  # of attention; keeps the logarithm finite
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pomato_ros.model.checkpoint import load_checkpoint
+from pomato_ros.sources.dust3r.checkpoint import load_checkpoint
 from pomato_ros.training.config import RunOptions, TrainConfig
 from pomato_ros.training.samples import recorded_sources
 from pomato_ros.training.state import NO_START, STATE_FILE

@@ -38,7 +38,7 @@ def pair_for_task(task: Task, frames: int, key: int) -> Pairing:
     | video depth | every frame t | the same | first head: X^{t,t} |
     | fast reconstruction | the last frame | every frame t | second head: X^{t,T}, all in one camera |
 
-    They are the pairs of :func:`pomato_ros.model.wiring.predict_wiring`.
+    They are the pairs of :func:`pomato_ros.sources.dust3r.wiring.predict_wiring`.
     """
     every = tuple(range(frames))
     if task is Task.ENGINE:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.checkpoint import save_weights
-from pomato_ros.model.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.checkpoint import save_weights
+from pomato_ros.sources.dust3r.pomato import Pomato, initialise
 from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 
 LOGGER = logging.getLogger(__name__)

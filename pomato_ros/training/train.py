@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
-from pomato_ros.model.pomato import Pomato
+from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.training.attention import Watched, watched_attention
 from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 from pomato_ros.training.journal import Advance, Journal, progress_bar

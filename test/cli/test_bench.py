@@ -11,8 +11,8 @@ import torch
 from pomato_ros.cli.bench import read_frames
 from pomato_ros.cli.main import main
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.checkpoint import save_weights
-from pomato_ros.model.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.checkpoint import save_weights
+from pomato_ros.sources.dust3r.pomato import Pomato, initialise
 from pomato_ros.structures import Intrinsics
 from pomato_ros.synthetic.sample import camera_info_yaml
 

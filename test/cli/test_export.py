@@ -13,8 +13,8 @@ from pomato_ros.cli import export as command
 from pomato_ros.cli.export import default_size
 from pomato_ros.cli.main import main
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.checkpoint import file_sha256, save_weights
-from pomato_ros.model.pomato import Pomato
+from pomato_ros.sources.dust3r.checkpoint import file_sha256, save_weights
+from pomato_ros.sources.dust3r.pomato import Pomato
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pomato_ros.evaluation.clip_tracks import (
     track_truth,
 )
 from pomato_ros.evaluation.oracle import OraclePredictor
-from pomato_ros.inference.preprocess import prepare_frame
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, ModelFrame, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip

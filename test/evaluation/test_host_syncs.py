@@ -9,10 +9,10 @@ import torch
 from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.host_syncs import HostSyncWatch
 from pomato_ros.evaluation.twin_bench import random_frames, wanted_by_scene
-from pomato_ros.inference.streaming import WindowStream
-from pomato_ros.inference.window import RollingWindow
-from pomato_ros.model.pomato import Pomato
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.structures import Wanted
+from pomato_ros.window import RollingWindow
 
 META = torch.device("meta")
 

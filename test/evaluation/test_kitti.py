@@ -11,7 +11,7 @@ import pytest
 from pomato_ros.evaluation.kitti import evaluate_kitti, frame_of_drive, read_drive, stereo_depth_m
 from pomato_ros.evaluation.recorded import evaluate_recorded, find_recordings
 from pomato_ros.evaluation.recorded_report import KITTI_SCORES, kitti_table, summarise_recorded
-from pomato_ros.inference.preprocess import prepare_frame
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 

@@ -17,7 +17,7 @@ from pomato_ros.evaluation.oracle_noise import (
     sensed_depth,
     smooth_weights,
 )
-from pomato_ros.inference.preprocess import prepare_frame
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import PairPrediction, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 

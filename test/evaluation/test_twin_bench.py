@@ -19,10 +19,10 @@ from pomato_ros.evaluation.twin_bench import (
     summarise_twins,
     twin_table,
 )
-from pomato_ros.inference.predictor import Predictor
-from pomato_ros.inference.replay import Again, Tensors, record_eagerly
-from pomato_ros.model.checkpoint import Checkpoint
-from pomato_ros.model.pomato import Pomato
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint
+from pomato_ros.sources.dust3r.cuda_graphs import Again, Tensors, record_eagerly
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.structures import Wanted, Window, WindowPrediction
 
 SIZE_WH = (48, 32)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.inference.budget import LatencyBudget, Setting
+from pomato_ros.latency import LatencyBudget, Setting
 from pomato_ros.ros.diagnostics import OK, WARN, build_statuses
 from pomato_ros.ros.status import NodeStatus, SceneStatus
 

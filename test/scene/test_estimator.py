@@ -13,8 +13,6 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.evaluation.oracle_trial import normalised_errors
 from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation_exp
-from pomato_ros.inference.preprocess import prepare_frame
-from pomato_ros.inference.window import RollingWindow
 from pomato_ros.scene.estimator import (
     FrameMemory,
     Placement,
@@ -33,9 +31,11 @@ from pomato_ros.scene.estimator import (
 )
 from pomato_ros.scene.landmarks import LandmarkPose
 from pomato_ros.scene.odometry import RelativePose
+from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import PairPrediction, SceneEstimate, TrackingState, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
+from pomato_ros.window import RollingWindow
 
 FRAMES = 22
 MODES = ("anchored", "rolling")

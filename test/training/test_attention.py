@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.attention import CrossAttention, merge_heads, split_heads
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.position import RotaryTables, token_positions
+from pomato_ros.sources.dust3r.attention import CrossAttention, merge_heads, split_heads
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.position import RotaryTables, token_positions
 from pomato_ros.training.attention import LEAST_SHARE, attention_loss, attention_shares, watched_attention
 
 PAIRS, TOKENS = 3, 6

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pomato_ros.config import FULL_TEMPORAL, NetworkConfig
-from pomato_ros.model.pomato import Pomato
+from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.training.config import HELD_OUT_SEED, PRESETS, Frozen, Task, TrainConfig, scaled_to
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS.keys())

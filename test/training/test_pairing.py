@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.wiring import Wiring, predict_window, predict_wiring
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.wiring import Wiring, predict_window, predict_wiring
 from pomato_ros.training.config import Stage, Task
 from pomato_ros.training.pairing import Pairing, pair_for_task, pair_with_key
 from pomato_ros.training.train import predict_heads

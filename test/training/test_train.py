@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.model.checkpoint import load_checkpoint
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.wiring import predict_window
+from pomato_ros.sources.dust3r.checkpoint import load_checkpoint
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.training import train as trainer
 from pomato_ros.training.config import Frozen, RunOptions, Stage, Task, TrainConfig
 from pomato_ros.training.journal import LOG_FILE

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pomato_ros.evaluation.parity.fixture import Fixture, Ledger
 from pomato_ros.evaluation.parity.measures import Measures, absolute_measure, exact_measure
-from pomato_ros.inference.preprocess import PublishedRule, fast_reconstruction_rule, pairwise_rule, tracking_rule
+from pomato_ros.sources.dust3r.preprocess import PublishedRule, fast_reconstruction_rule, pairwise_rule, tracking_rule
 
 SAMPLE_TOLERANCE = 1e-5  # the fixtures hold five decimals; one grey level is 8e-3
 STATISTIC_TOLERANCE = 1e-6

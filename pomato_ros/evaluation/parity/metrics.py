@@ -19,7 +19,7 @@ from pomato_ros.evaluation.trajectory import (
     root_mean_square,
 )
 from pomato_ros.geometry.grid import sample_bilinear
-from pomato_ros.inference.stitching import blend, stitch_windows, window_schedule
+from pomato_ros.sources.dust3r.stitching import blend, stitch_windows, window_schedule
 
 FLOAT32_TOLERANCE = 5e-6
 FLOAT64_TOLERANCE = 1e-9

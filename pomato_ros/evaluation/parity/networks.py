@@ -13,12 +13,12 @@ from pomato_ros.evaluation.parity.fixture import Ledger
 from pomato_ros.evaluation.parity.masks import check_masks
 from pomato_ros.evaluation.parity.measures import absolute_measure, each_value_measure, exact_measure, network_measures
 from pomato_ros.evaluation.parity.report import Measure, ParityError
-from pomato_ros.inference.preprocess import normalise
-from pomato_ros.model.attention import NORM_EPS
-from pomato_ros.model.dpt_head import activate
-from pomato_ros.model.pomato import Pomato
-from pomato_ros.model.position import RotaryTables, token_positions
-from pomato_ros.model.wiring import Wiring, predict_wiring
+from pomato_ros.sources.dust3r.attention import NORM_EPS
+from pomato_ros.sources.dust3r.dpt_head import activate
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.position import RotaryTables, token_positions
+from pomato_ros.sources.dust3r.preprocess import normalise
+from pomato_ros.sources.dust3r.wiring import Wiring, predict_wiring
 from pomato_ros.structures import PairPrediction
 
 WEIGHTS = "sd/"

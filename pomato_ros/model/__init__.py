@@ -1,1 +1,0 @@
-"""The POMATO network: tensors in, tensors out, no state between calls."""

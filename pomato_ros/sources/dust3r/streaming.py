@@ -1,0 +1,247 @@
+"""The window's answer at the price of its newest frame: what a frame cost once is kept while a window holds it.
+
+What is kept, and why nothing changes by it (all of it is arithmetic that the slow twin,
+:func:`pomato_ros.sources.dust3r.wiring.predict_window`, repeats):
+
+* A frame's encoder tokens depend on that frame alone.
+* A pair's decoder tokens depend on its two frames alone, so they last as long as the window's key does. Frames that
+  will belong to the next anchored window too are paired with its key as they come, so no step has to catch up. The
+  key's pair with itself is the same in both orders.
+* The first two motion modules of a head begin with each frame alone: norm, projection, and the first queries, keys and
+  values at the frame's slot. These last as long as the pair does.
+* Inside a head only the motion modules pass anything between frames, and after the last of them each frame stands
+  alone: the last module asks for, and the rest of the head computes, only the frames whose pointmaps are wanted.
+* A head that nobody reads is not evaluated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pomato_ros.sources.dust3r.cuda_graphs import PlainRuns, Replays, Tensors
+from pomato_ros.sources.dust3r.dpt_head import DptNetwork, EarlyModules, PointmapHead, activate
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.temporal import Prepared, Projected, stack_prepared
+from pomato_ros.sources.dust3r.transfer import PlainTransfer
+from pomato_ros.structures import HEADS, ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+
+TokenLists = tuple[list[Tensor], list[Tensor]]  # of view 1 and of view 2, one tensor (n, c) for each hooked depth
+VIEW_OF_HEAD = {1: 0, 2: 1, 3: 1}  # whose tokens a head reads
+
+
+@dataclass(slots=True)
+class OrderedPairs:
+    """One order of the pairs of a window: decoder tokens of its frames, and what heads made of them alone."""
+
+    tokens: list[TokenLists] = field(default_factory=list)
+    early: dict[int, list[EarlyModules]] = field(default_factory=dict)  # by head, of the first frames or of all
+
+    def stacked(self, view: int) -> list[Tensor]:
+        """Tokens of view 0 or 1, each hook's as (t, n, c)."""
+        return [torch.stack(hook) for hook in zip(*(lists[view] for lists in self.tokens), strict=True)]
+
+
+@dataclass(slots=True)
+class KeyedPairs:
+    """Frames paired with one key, in the window's order."""
+
+    key: ModelFrame
+    frames: list[ModelFrame] = field(default_factory=list)
+    from_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = frame, view 2 = key
+    to_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = key, view 2 = frame
+
+    def begins(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> bool:
+        """Whether these are the first pairs of a window with ``key`` and ``frames``."""
+        known = len(self.frames)
+        return self.key is key and known <= len(frames) and all(map(same, self.frames, frames[:known]))
+
+
+def same(one: ModelFrame, other: ModelFrame) -> bool:
+    """Whether two are one frame, not only alike."""
+    return one is other
+
+
+class WindowStream:
+    """Predicts windows that follow one another; any window at all gets the right answer, only not as fast."""
+
+    def __init__(
+        self,
+        network: Pomato,
+        device: torch.device,
+        upload: Callable[[Sequence[Tensor]], Tensor] | None = None,
+        run: PlainRuns | Replays | None = None,
+    ) -> None:
+        """``network`` lives on ``device``.
+
+        Args:
+            network: in evaluation mode.
+            device: where.
+            upload: images (3, h, w) of the host -> (b, 3, h, w) on the device; :class:`PlainTransfer` by default.
+            run: calls the pieces of a step; as they are by default.
+        """
+        self._network = network
+        self._device = device
+        self._upload = PlainTransfer(device).up if upload is None else upload
+        self._run = PlainRuns() if run is None else run
+        self._hooks = network.config.hooks
+        self._heads = {1: network.downstream_head1, 2: network.downstream_head2, 3: network.downstream_head3}
+        self._image_hw: tuple[int, ...] = ()
+        self._encoded: list[tuple[ModelFrame, Tensor]] = []
+        self._pairs: KeyedPairs | None = None
+        self._next_pairs: KeyedPairs | None = None
+
+    def predict(self, window: Window, wanted: Wanted) -> WindowPrediction:
+        """What is ``wanted`` of the pairs of ``window``; on the network's device."""
+        self._watch_size(window.frames[0].image)
+        self._encode(window.frames)
+        pairs = self._update_pairs(window)
+        orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
+        maps: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for number in HEADS:
+            read = [order for order, heads in orders if number in heads]
+            found = iter(self._evaluate(number, read, window, wanted))
+            none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
+            for (_, heads), into in zip(orders, maps, strict=True):
+                into.extend(next(found) if number in heads else (none[..., None].expand(*none.shape, 3), none))
+        return WindowPrediction(window.key, PairPrediction(*maps[0]), PairPrediction(*maps[1]), wanted.slots)
+
+    def forget(self) -> None:
+        """Let go of all frames; pieces that were recorded stay, they know sizes only."""
+        self._encoded, self._pairs, self._next_pairs = [], None, None
+
+    def _watch_size(self, image: Tensor) -> None:
+        """Nothing that was made for images of another size is of any use."""
+        if image.shape[1:] != self._image_hw:
+            self.forget()
+            self._run.forget()
+            self._image_hw = tuple(image.shape[1:])
+
+    def _evaluate(
+        self, number: int, orders: Sequence[OrderedPairs], window: Window, wanted: Wanted
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Points and confidence (len(wanted.slots), ...) of one head for each of ``orders``, all in one evaluation."""
+        if not orders:
+            return []
+        network = self._network
+        head = self._heads[number]
+        grid = network.grid_of(window.frames[0].image)
+        frames = len(window.frames)
+        view = VIEW_OF_HEAD[number]
+        inputs = [torch.cat(parts) for parts in zip(*(order.stacked(view) for order in orders), strict=True)]
+        if head.dpt.is_temporal:
+            ready = [modules for order in orders for modules in self._prepared(head.dpt, number, order, grid)]
+            for module in range(2):
+                inputs += stack_prepared([modules[module] for modules in ready]).parts()
+        asked = (frames, wanted.slots, wanted.stride)
+        piece = partial(evaluate_head, head, self._hooks, grid, *asked)
+        points, conf = self._run(("head", number, *asked), piece, *inputs)
+        return list(zip(points.chunk(len(orders)), conf.chunk(len(orders)), strict=True))
+
+    def _prepared(
+        self, head: DptNetwork, number: int, order: OrderedPairs, grid_hw: tuple[int, int]
+    ) -> list[EarlyModules]:
+        """Of every frame of an order, with those that are new to this head."""
+        known = order.early.setdefault(number, [])
+        slots = range(len(known), len(order.tokens))
+        if slots:
+            view = VIEW_OF_HEAD[number]
+            new = zip(*(order.tokens[slot][view] for slot in slots), strict=True)
+            piece = partial(prepare_head, head, self._hooks, grid_hw, slots)
+            parts = self._run(("prepare", number, slots), piece, *(torch.stack(rows) for rows in new))
+            known.extend(zip(of_parts(parts[:4]).rows(), of_parts(parts[4:]).rows(), strict=True))
+        return known
+
+    def _encode(self, frames: Sequence[ModelFrame]) -> None:
+        """Tokens of every frame of the window; those of others are dropped."""
+        known = {id(frame): tokens for frame, tokens in self._encoded}
+        new = [frame for frame in frames if id(frame) not in known]
+        if new:
+            (tokens,) = self._run("encode", self._encode_piece, self._upload([frame.image for frame in new]))
+            known |= {id(frame): row for frame, row in zip(new, tokens, strict=True)}
+        self._encoded = [(frame, known[id(frame)]) for frame in frames]
+
+    def _encode_piece(self, images: Tensor) -> Tensors:
+        return (self._network.encode(images),)
+
+    def _decode_piece(self, grid_hw: tuple[int, int], tokens_1: Tensor, tokens_2: Tensor) -> Tensors:
+        """Tokens of view 1, then of view 2, at the hooked depths but the first, which are the inputs themselves."""
+        lists = self._network.decode(tokens_1, tokens_2, grid_hw)
+        return tuple(view[hook] for view in lists for hook in self._hooks[1:])
+
+    def _update_pairs(self, window: Window) -> KeyedPairs:
+        """The window's pairs, with what was missing of them and, where its key is known, of the next window's."""
+        pairs = self._begun(window.frames[window.key], window.frames)
+        wanted = [(pairs, window.frames)]
+        if window.next_key is None:
+            self._next_pairs = None
+        else:
+            shared = window.frames[window.next_key :]
+            self._next_pairs = self._begun(shared[0], shared)
+            wanted.append((self._next_pairs, shared))
+        self._pairs = pairs
+        self._decode([(begun, frame) for begun, frames in wanted for frame in frames[len(begun.frames) :]])
+        return pairs
+
+    def _begun(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> KeyedPairs:
+        """Pairs of a window so far, if any were made."""
+        kept = (pairs for pairs in (self._pairs, self._next_pairs) if pairs is not None and pairs.begins(key, frames))
+        return next(kept, KeyedPairs(key))
+
+    def _decode(self, jobs: Sequence[tuple[KeyedPairs, ModelFrame]]) -> None:
+        """Pairs that are missing, in both orders, all in one evaluation; a key with itself is one pair, not two."""
+        if not jobs:
+            return
+        known = {id(frame): tokens for frame, tokens in self._encoded}
+        rows = [(frame, pairs.key) for pairs, frame in jobs]
+        turned = [number for number, (pairs, frame) in enumerate(jobs) if frame is not pairs.key]
+        rows += [rows[number][::-1] for number in turned]
+        tokens_1, tokens_2 = (torch.stack([known[id(frame)] for frame in view]) for view in zip(*rows, strict=True))
+        grid = self._network.grid_of(jobs[0][1].image)
+        decoded = self._run(("decode", grid), partial(self._decode_piece, grid), tokens_1, tokens_2)
+        depths = len(self._hooks) - 1
+        for number, (pairs, frame) in enumerate(jobs):
+            back = len(jobs) + turned.index(number) if number in turned else number
+            for order, row in ((pairs.from_key, number), (pairs.to_key, back)):
+                deep = [tokens[row] for tokens in decoded]
+                first = [known[id(of_view)] for of_view in rows[row]]
+                order.tokens.append(([first[0], *deep[:depths]], [first[1], *deep[depths:]]))
+            pairs.frames.append(frame)
+
+
+def evaluate_head(
+    head: PointmapHead,
+    hooks: Sequence[int],
+    grid_hw: tuple[int, int],
+    frames: int,
+    slots: tuple[int, ...],
+    stride: int,
+    *inputs: Tensor,
+) -> Tensors:
+    """Points and confidence of the frames ``slots``; with a ``stride`` computed at every so many pixels only.
+
+    ``inputs``: tokens of each hook, then, in a temporal network, what was prepared of them.
+    """
+    tokens = dict(zip(hooks, inputs[:4], strict=True))
+    early = (of_parts(inputs[4:8]), of_parts(inputs[8:12])) if len(inputs) > 4 else None
+    raw = head.dpt(tokens, grid_hw, frames, stride, slots, early)
+    if stride > 1:
+        raw = F.interpolate(raw, scale_factor=stride, mode="bilinear", align_corners=True)
+    return activate(raw)
+
+
+def prepare_head(
+    head: DptNetwork, hooks: Sequence[int], grid_hw: tuple[int, int], slots: Sequence[int], *tokens: Tensor
+) -> Tensors:
+    """What both early motion modules make of frames at ``slots``: tokens, queries, keys and values of each."""
+    first, second = head.prepare(dict(zip(hooks, tokens, strict=True)), grid_hw, slots)
+    return (*first.parts(), *second.parts())
+
+
+def of_parts(parts: Sequence[Tensor]) -> Prepared:
+    """The inverse of :meth:`Prepared.parts`."""
+    tokens, q, k, v = parts
+    return Prepared(tokens, Projected(q, k, v))
