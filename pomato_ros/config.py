@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pomato_ros.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
@@ -47,10 +49,6 @@ def option(
         "dynamic": dynamic,
     }
     return field(default=default, metadata=metadata)
-
-
-class ConfigError(ValueError):
-    """A configuration value that cannot be used; the message says what was expected."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pomato_ros.config import ConfigError, PomatoConfig, WindowOptions
+from pomato_ros.config import PomatoConfig, WindowOptions
+from pomato_ros.errors import ConfigError
 from pomato_ros.latency import LatencyBudget, Setting, settings
 from pomato_ros.scene.estimator import SceneEstimator
 from pomato_ros.scene.reference import wanted_of

@@ -2,7 +2,7 @@
 
 import torch
 
-from pomato_ros.config import ConfigError
+from pomato_ros.errors import ConfigError
 
 CPU = torch.device("cpu")
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # torch's names: Intel and AMD, Intel, Arm

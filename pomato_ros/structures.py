@@ -42,6 +42,9 @@ class Frame:
     intrinsics: Intrinsics | None = None  # of this image; None when the camera is not calibrated
     depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the same pixels; NaN or 0 where invalid
     prior_from_camera: PoseArray | None = None  # (4, 4) where another odometry has this camera, metres, any fixed frame
+    right_rgb: NDArray[np.uint8] | None = None  # (h, w, 3) of a rectified stereo pair, the same size
+    baseline_m: float | None = None  # from the left to the right camera along x, above 0
+    valid: MaskArray | None = None  # (h, w) pixels that show the scene, as after rectification; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,48 @@ class ModelFrame:
     source_size_wh: tuple[int, int]
     depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the nearest source pixels; NaN or 0 where invalid
     prior_from_camera: PoseArray | None = None  # (4, 4) as in :class:`Frame`
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The seam: what any source of geometry says of the newest frame n of a window (sources/base.py). Every map has a
+# standard deviation and a validity; units are metres where `metric` is true, else one unit for the whole stream.
+
+
+@dataclass(frozen=True, slots=True)
+class DepthMap:
+    """Inverse depth of a frame along its optical axis, with uncertainty."""
+
+    inverse_depth: FloatArray  # (h, w) 1/m; 0 is infinitely far; undefined where not valid
+    sigma: FloatArray  # (h, w) standard deviation of inverse_depth, 1/m, above 0 where valid
+    valid: MaskArray  # (h, w)
+    metric: bool  # metres, so that no scale is estimated; else one arbitrary unit
+
+
+@dataclass(frozen=True, slots=True)
+class Correspondence:
+    """Where each pixel of the newest frame n is seen in frame n - gap."""
+
+    gap: int  # frames back, at least 1
+    pixels: FloatArray  # (h, w, 2) x, y in frame n - gap; undefined where not visible
+    sigma_px: FloatArray  # (h, w) standard deviation of each coordinate, px
+    visible: MaskArray  # (h, w) found there and confirmed (forward-backward check, or the source's own)
+    points_earlier: FloatArray | None = None  # (h, w, 3) the point at that time, in camera n - gap, unit of the depth
+
+
+@dataclass(frozen=True, slots=True)
+class PosePrior:
+    """A relative camera pose from outside the estimator: wheels, TF, a gyroscope, or a network's own PnP."""
+
+    gap: int  # frames back, at least 1
+    earlier_from_newest: PoseArray  # (4, 4) camera n in camera n - gap, unit of the depth
+    covariance: PoseArray  # (6, 6) of x, y, z, rot x, rot y, rot z in axes of camera n - gap; large: says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class MotionEvidence:
+    """How sure a source is that a pixel of the newest frame belongs to something that moves."""
+
+    log_odds: FloatArray  # (h, w) ln(p / (1 - p)); 0 says nothing
 
 
 @dataclass(frozen=True, slots=True)

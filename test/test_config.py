@@ -12,7 +12,6 @@ from pomato_ros.config import (
     FULL_TEMPORAL,
     NANO,
     NETWORK_PRESETS,
-    ConfigError,
     NetworkConfig,
     OptionInfo,
     PomatoConfig,
@@ -20,6 +19,7 @@ from pomato_ros.config import (
     check_value,
     iter_options,
 )
+from pomato_ros.errors import ConfigError
 
 INFOS = list(iter_options())
 EVERY_OPTION = pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pomato_ros.config import ConfigError, PomatoConfig
+from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
+from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle

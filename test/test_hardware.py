@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pomato_ros.config import ConfigError
+from pomato_ros.errors import ConfigError
 from pomato_ros.hardware import choose_device, choose_precision
 
 CPU = torch.device("cpu")

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from pomato_ros.cli.bench_picture import draw_steps
 from pomato_ros.cli.results import conclude, machine_name
-from pomato_ros.config import NETWORK_PRESETS, ConfigError, PomatoConfig
+from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine, check_window
+from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.bench import (
     Replay,
     SteadyRun,

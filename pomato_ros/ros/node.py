@@ -21,7 +21,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool, Trigger
 
-from pomato_ros.config import ConfigError, PomatoConfig
+from pomato_ros.config import PomatoConfig
+from pomato_ros.errors import ConfigError
 from pomato_ros.ros import topics
 from pomato_ros.ros.diagnostics import build_statuses
 from pomato_ros.ros.log_bridge import install_log_bridge, remove_log_bridge

@@ -9,7 +9,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pomato_ros.config import ConfigError, OptionInfo, PomatoConfig, check_value, iter_options
+from pomato_ros.config import OptionInfo, PomatoConfig, check_value, iter_options
+from pomato_ros.errors import ConfigError
 
 LARGEST_INTEGER = 2**63 - 1
 FOREIGN_PARAMETERS = ("use_sim_time", "start_type_description_service")

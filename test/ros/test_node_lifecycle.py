@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
 
-from pomato_ros.config import ConfigError
+from pomato_ros.errors import ConfigError
 from pomato_ros.ros.conversions.stamps import time_from_stamp_ns
 from pomato_ros.ros.diagnostics import DIAGNOSTIC_KEYS
 from pomato_ros.ros.node import make_engine

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from pomato_ros.config import ConfigError
+from pomato_ros.errors import ConfigError
 from pomato_ros.geometry.rigid import pose_exp
 from pomato_ros.ros.conversions.poses import pose_message, transform_message
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time, time_from_stamp_ns

@@ -6,7 +6,8 @@ import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from pomato_ros.config import ConfigError, PomatoConfig, iter_options
+from pomato_ros.config import PomatoConfig, iter_options
+from pomato_ros.errors import ConfigError
 
 INFOS = list(iter_options())
 

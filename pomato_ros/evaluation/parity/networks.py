@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pomato_ros.config import ConfigError, NetworkConfig, build_dataclass
+from pomato_ros.config import NetworkConfig, build_dataclass
+from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.parity.fixture import Ledger
 from pomato_ros.evaluation.parity.masks import check_masks
 from pomato_ros.evaluation.parity.measures import absolute_measure, each_value_measure, exact_measure, network_measures

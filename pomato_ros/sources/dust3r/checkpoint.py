@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pomato_ros.config import ConfigError, NetworkConfig
+from pomato_ros.config import NetworkConfig
+from pomato_ros.errors import CheckpointError, ConfigError
 from pomato_ros.sources.dust3r.pomato import Pomato
 
 LOGGER = logging.getLogger(__name__)
@@ -31,11 +32,7 @@ OUTPUT_RULES = {
 }
 HEADER_BYTES = 16 * 1024  # room for the config and other entries in a file's header
 TENSOR_HEADER_BYTES = 128  # room for a tensor's own entry, without its name
-BUNDLED_WEIGHTS = Path(__file__).parents[1] / "weights" / "nano.safetensors"
-
-
-class CheckpointError(ValueError):
-    """A weights file that cannot be used; the message says what was expected and what to do."""
+BUNDLED_WEIGHTS = Path(__file__).parents[2] / "weights" / "nano.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

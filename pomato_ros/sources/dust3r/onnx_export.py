@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pomato_ros.config import ConfigError
+from pomato_ros.errors import ConfigError
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.structures import PairPrediction

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pomato_ros.config import ConfigError, NetworkConfig
+from pomato_ros.config import NetworkConfig
+from pomato_ros.errors import CheckpointError, ConfigError
 from pomato_ros.sources.dust3r.checkpoint import (
-    CheckpointError,
     build_network,
     convert_two_view,
     file_sha256,

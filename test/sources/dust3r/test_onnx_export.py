@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pomato_ros.config import ConfigError, NetworkConfig
+from pomato_ros.config import NetworkConfig
+from pomato_ros.errors import ConfigError
 from pomato_ros.sources.dust3r.onnx_export import (
     HEADS,
     ExportPlan,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pomato_ros.config import ModelOptions, NetworkConfig
-from pomato_ros.sources.dust3r.checkpoint import Checkpoint, CheckpointError, file_sha256, save_weights
+from pomato_ros.errors import CheckpointError
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint, file_sha256, save_weights
 from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.position import kept_code, kept_rotary
