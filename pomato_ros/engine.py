@@ -14,8 +14,8 @@ import numpy as np
 from pomato_ros.config import PomatoConfig, WindowOptions
 from pomato_ros.errors import ConfigError
 from pomato_ros.latency import LatencyBudget, Setting, settings
-from pomato_ros.scene.estimator import SceneEstimator
-from pomato_ros.scene.reference import wanted_of
+from pomato_ros.pointmap_scene.estimator import SceneEstimator
+from pomato_ros.pointmap_scene.reference import wanted_of
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, ModelFrame, SceneEstimate, Wanted, Window, WindowPrediction

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pomato_ros import structures
-from pomato_ros.scene.tracks import empty_track_set
+from pomato_ros.pointmap_scene.tracks import empty_track_set
 from pomato_ros.structures import Intrinsics, SceneEstimate, TrackingState
 
 NOUNS = [item for _, item in inspect.getmembers(structures, dataclasses.is_dataclass) if inspect.isclass(item)]

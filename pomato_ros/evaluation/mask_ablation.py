@@ -17,9 +17,9 @@ from pomato_ros.evaluation.masks import MaskCounts, count_mask
 from pomato_ros.evaluation.oracle_sets import MAJORITY, OracleSequence
 from pomato_ros.evaluation.oracle_trial import frame_with_depth, pooled_counts
 from pomato_ros.evaluation.report import FlatValue, plain, ratio, shown
-from pomato_ros.scene.motion_mask import motion_mask
-from pomato_ros.scene.moving import MaskParts, MovingMask
-from pomato_ros.scene.reference import PairMaps
+from pomato_ros.pointmap_scene.motion_mask import motion_mask
+from pomato_ros.pointmap_scene.moving import MaskParts, MovingMask
+from pomato_ros.pointmap_scene.reference import PairMaps
 
 KINDS = ("ordinary", "nothing", "majority")  # of sequences that score masks
 ALL, PAPER = "all_parts", "paper"

@@ -1,9 +1,9 @@
-"""Moving masks as the published code makes them (the paper's rule is in ``scene/motion_mask.py``); for parity only."""
+"""Moving masks as the published code makes them (the paper's rule is in ``pointmap_scene/motion_mask.py``); for parity only."""
 
 import torch
 from torch import Tensor
 
-from pomato_ros.scene.motion_mask import motion_distance
+from pomato_ros.pointmap_scene.motion_mask import motion_distance
 
 
 def mean_rule(points: Tensor, points_match: Tensor, factor: float) -> Tensor:

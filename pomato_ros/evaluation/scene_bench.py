@@ -20,7 +20,7 @@ from pomato_ros.evaluation.bench import Clock, percentiles
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.report import FlatValue, plain, shown
-from pomato_ros.scene.estimator import SceneEstimator
+from pomato_ros.pointmap_scene.estimator import SceneEstimator
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.renderer import render

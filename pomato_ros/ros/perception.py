@@ -13,6 +13,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from pomato_ros.config import PomatoConfig
+from pomato_ros.pointmap_scene.scale import WAY_SOURCES
 from pomato_ros.ros.conversions.camera_info import calibration_from_camera_info, camera_info_key
 from pomato_ros.ros.conversions.image_decoding import decode_compressed_image, decode_image
 from pomato_ros.ros.conversions.input_error import InputError
@@ -23,7 +24,6 @@ from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.status import Durations, NodeStatus
 from pomato_ros.ros.transforms import Mount
-from pomato_ros.scene.scale import WAY_SOURCES
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate
 
 LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import SceneOptions
-from pomato_ros.scene.motion_mask import motion_mask
+from pomato_ros.pointmap_scene.motion_mask import motion_mask
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.structures import WindowPrediction

@@ -25,7 +25,7 @@ from pomato_ros.evaluation.mask_ablation import (
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_sets import NOTHING_MOVES, OracleSequence
 from pomato_ros.evaluation.oracle_trial import frame_with_depth, record_run
-from pomato_ros.scene.moving import MaskParts
+from pomato_ros.pointmap_scene.moving import MaskParts
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
 FRAMES, SIZE_WH = 12, (128, 96)

@@ -18,7 +18,7 @@ from pomato_ros.evaluation.parity.loaders import generated_image, published_rule
 from pomato_ros.evaluation.parity.networks import PAIRWISE_OUTPUTS, TEMPORAL_OUTPUTS, intermediates
 from pomato_ros.evaluation.parity.report import FixtureReport, ParityError, Status
 from pomato_ros.evaluation.published_masks import adjacent_masks, mirrored_masks
-from pomato_ros.scene.motion_mask import motion_mask
+from pomato_ros.pointmap_scene.motion_mask import motion_mask
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.preprocess import normalise
 from pomato_ros.sources.dust3r.stitching import stitch_windows, window_schedule

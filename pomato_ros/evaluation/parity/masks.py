@@ -10,7 +10,7 @@ from pomato_ros.evaluation.parity.fixture import Ledger
 from pomato_ros.evaluation.parity.measures import Measures, exact_measure, mask_measure, network_measures
 from pomato_ros.evaluation.parity.report import Measure
 from pomato_ros.evaluation.published_masks import adjacent_masks, mirrored_masks, row_of_edge
-from pomato_ros.scene.motion_mask import lower_median, motion_distance, motion_mask
+from pomato_ros.pointmap_scene.motion_mask import lower_median, motion_distance, motion_mask
 
 PAPER_ALPHA = 3.0
 QUALITY_ENTRY = "paper_mask(pixels of view2)"

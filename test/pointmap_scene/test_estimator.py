@@ -13,7 +13,7 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.evaluation.oracle_trial import normalised_errors
 from pomato_ros.geometry.rigid import invert, pose_exp, rotation_angle, rotation_exp
-from pomato_ros.scene.estimator import (
+from pomato_ros.pointmap_scene.estimator import (
     FrameMemory,
     Placement,
     SceneEstimator,
@@ -29,8 +29,8 @@ from pomato_ros.scene.estimator import (
     typical_depth,
     unseen_motion,
 )
-from pomato_ros.scene.landmarks import LandmarkPose
-from pomato_ros.scene.odometry import RelativePose
+from pomato_ros.pointmap_scene.landmarks import LandmarkPose
+from pomato_ros.pointmap_scene.odometry import RelativePose
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import PairPrediction, SceneEstimate, TrackingState, Window, WindowPrediction
 from pomato_ros.synthetic.clip import Clip

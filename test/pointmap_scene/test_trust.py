@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.scene.trust import BEGUN_WITH, BELIEVED, CERTAIN, GOOD, MEMORY, USUAL, WEAK, PoseTrust
+from pomato_ros.pointmap_scene.trust import BEGUN_WITH, BELIEVED, CERTAIN, GOOD, MEMORY, USUAL, WEAK, PoseTrust
 
 
 def trust_after(distances: list[float]) -> PoseTrust:

@@ -9,8 +9,8 @@ from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.features import FeatureMatches
-from pomato_ros.scene.odometry import (
+from pomato_ros.pointmap_scene.features import FeatureMatches
+from pomato_ros.pointmap_scene.odometry import (
     MIN_FEATURES,
     FocalEstimate,
     RelativePose,

@@ -15,7 +15,7 @@ from pomato_ros.evaluation.oracle_sets import NOTHING_MOVES
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.objects import (
+from pomato_ros.pointmap_scene.objects import (
     BAND_PX,
     BOX_QUANTILES,
     CONFIRM_FRAMES,

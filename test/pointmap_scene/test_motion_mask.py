@@ -2,7 +2,7 @@
 
 import torch
 
-from pomato_ros.scene.motion_mask import lower_median, motion_distance, motion_mask
+from pomato_ros.pointmap_scene.motion_mask import lower_median, motion_distance, motion_mask
 
 HEIGHT, WIDTH = 24, 40
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pomato_ros.scene.follow import dense_flow
-from pomato_ros.scene.reference import PairMaps
+from pomato_ros.pointmap_scene.follow import dense_flow
+from pomato_ros.pointmap_scene.reference import PairMaps
 from pomato_ros.structures import FloatArray, MaskArray
 
 WORK_PX = 192  # long side from which on every second pixel, or fewer, tell

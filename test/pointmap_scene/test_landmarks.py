@@ -9,8 +9,8 @@ import pytest
 
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.rigid import invert, pose_exp, pose_from, rotation_angle, rotation_exp, rotation_log, transform
-from pomato_ros.scene.features import PATCH_PX, SoftImage, softened
-from pomato_ros.scene.landmarks import (
+from pomato_ros.pointmap_scene.features import PATCH_PX, SoftImage, softened
+from pomato_ros.pointmap_scene.landmarks import (
     CELLS,
     FEW,
     GATE,
@@ -30,7 +30,7 @@ from pomato_ros.scene.landmarks import (
     jumps,
     place_noise,
 )
-from pomato_ros.scene.scale import scaled_about
+from pomato_ros.pointmap_scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pomato_ros.scene.moving import (
+from pomato_ros.pointmap_scene.moving import (
     AGREE,
     ALL_PARTS,
     AVERAGED,
@@ -38,7 +38,7 @@ from pomato_ros.scene.moving import (
     squares,
     valued_at,
 )
-from pomato_ros.scene.reference import PairMaps
+from pomato_ros.pointmap_scene.reference import PairMaps
 
 HEIGHT, WIDTH = 48, 64
 ALPHA, FLOOR = 3.0, 0.08

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pomato_ros.geometry.alignment import DegenerateAlignmentError, robust_scale
-from pomato_ros.scene.odometry import CONFIDENT_SHARE, CORRELATED_PIXELS
+from pomato_ros.pointmap_scene.odometry import CONFIDENT_SHARE, CORRELATED_PIXELS
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
 WAY_SOURCES = ("odometry", "tf")  # both give poses of another odometry: as messages, or on TF

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pomato_ros.scene.features import MAX_FEATURES, MIN_DISTANCE_PX, FeatureMatches, free_of, match_features
+from pomato_ros.pointmap_scene.features import MAX_FEATURES, MIN_DISTANCE_PX, FeatureMatches, free_of, match_features
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 

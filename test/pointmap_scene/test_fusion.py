@@ -7,7 +7,7 @@ import pytest
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.fusion import (
+from pomato_ros.pointmap_scene.fusion import (
     FITS,
     LOOKS_MOVING,
     LOOKS_STILL,
@@ -21,7 +21,7 @@ from pomato_ros.scene.fusion import (
     thinned_camera,
     thinning,
 )
-from pomato_ros.scene.scale import scaled_about
+from pomato_ros.pointmap_scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 WIDTH, HEIGHT = 64, 48

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.scene.follow import dense_flow
-from pomato_ros.scene.moving import carried_along, regions
-from pomato_ros.scene.scale import scaled_about
+from pomato_ros.pointmap_scene.follow import dense_flow
+from pomato_ros.pointmap_scene.moving import carried_along, regions
+from pomato_ros.pointmap_scene.scale import scaled_about
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 WORK_PX = 128  # long side that pixels are told on; all px below are of it

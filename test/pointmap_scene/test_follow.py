@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pomato_ros.scene.features import follow_features, softened
-from pomato_ros.scene.follow import ROUND_TRIP_PX, dense_flow, follow_from
+from pomato_ros.pointmap_scene.features import follow_features, softened
+from pomato_ros.pointmap_scene.follow import ROUND_TRIP_PX, dense_flow, follow_from
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.scene.follow import follow_from
+from pomato_ros.pointmap_scene.follow import follow_from
 from pomato_ros.structures import MaskArray, PoseArray
 
 MAX_FEATURES = 400

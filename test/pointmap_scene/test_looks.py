@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pomato_ros.scene.features import new_features, softened
-from pomato_ros.scene.follow import follow_from
-from pomato_ros.scene.looks import LEAST_SIDE_PX, LOOK_PX, Sheets
+from pomato_ros.pointmap_scene.features import new_features, softened
+from pomato_ros.pointmap_scene.follow import follow_from
+from pomato_ros.pointmap_scene.looks import LEAST_SIDE_PX, LOOK_PX, Sheets
 from pomato_ros.structures import PoseArray
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip

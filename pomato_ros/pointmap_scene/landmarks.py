@@ -15,10 +15,10 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale,
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.pnp import PnpFailure, in_camera, linearised, solve_pose
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, transform
-from pomato_ros.scene.features import PATCH_PX, SoftImage, new_features
-from pomato_ros.scene.follow import follow_from
-from pomato_ros.scene.looks import Sheets
-from pomato_ros.scene.surface import jumps_at
+from pomato_ros.pointmap_scene.features import PATCH_PX, SoftImage, new_features
+from pomato_ros.pointmap_scene.follow import follow_from
+from pomato_ros.pointmap_scene.looks import Sheets
+from pomato_ros.pointmap_scene.surface import jumps_at
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 MAX_LANDMARKS = 400
@@ -285,7 +285,7 @@ class Landmarks:
         """Take in what the located image says of the landmarks, drop those that disagree, and begin new ones.
 
         ``depth_m`` (h, w) in the unit of the world, without errors of single pixels; its variance is
-        ``depth_variance_factor`` times that of a good network (:class:`pomato_ros.scene.trust.PoseTrust`).
+        ``depth_variance_factor`` times that of a good network (:class:`pomato_ros.pointmap_scene.trust.PoseTrust`).
         """
         self._log_depth_std = min(LOG_DEPTH_STD * depth_variance_factor**0.5, WORST_LOG_DEPTH_STD)
         self._patch_px = WIDE_PX if self._log_depth_std > WIDE_FROM else PATCH_PX

@@ -4,7 +4,7 @@ The matching pointmap says where each track of the reference frame is now; where
 and the surface there is as far as it should be, its pixel is taken from the image and the pointmap, the more from the
 latter the better the two agree on the whole, and its depth from the surface and the pointmap.
 Without that pointmap they are found in the image alone: what rests and is not found waits at its place, what moves goes
-on as it did. Moving tracks that go together are carried by the motion that they share (:mod:`pomato_ros.scene.bodies`).
+on as it did. Moving tracks that go together are carried by the motion that they share (:mod:`pomato_ros.pointmap_scene.bodies`).
 """
 
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
-from pomato_ros.scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, medians, motion_in_world, regions_at
-from pomato_ros.scene.features import SoftImage, softened
-from pomato_ros.scene.follow import follow_from
-from pomato_ros.scene.moving import BLUR_PX, without_strays
-from pomato_ros.scene.surface import (
+from pomato_ros.pointmap_scene.bodies import ALONE, FOUND_PX, Bodies, BodyTracks, medians, motion_in_world, regions_at
+from pomato_ros.pointmap_scene.features import SoftImage, softened
+from pomato_ros.pointmap_scene.follow import follow_from
+from pomato_ros.pointmap_scene.moving import BLUR_PX, without_strays
+from pomato_ros.pointmap_scene.surface import (
     OCCLUSION_SHARE,
     depth_at,
     inside,

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.scene.moving import quantile_of
-from pomato_ros.scene.scale import scaled_about
-from pomato_ros.scene.surface import ONE_SURFACE
+from pomato_ros.pointmap_scene.moving import quantile_of
+from pomato_ros.pointmap_scene.scale import scaled_about
+from pomato_ros.pointmap_scene.surface import ONE_SURFACE
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 LOOKS_STILL = 25.0  # frames, as sure as usual, that a mean is over at most

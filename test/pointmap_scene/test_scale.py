@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.geometry.rigid import pose_exp
-from pomato_ros.scene.scale import (
+from pomato_ros.pointmap_scene.scale import (
     DRIFT_LOG_STD,
     LEAST_WAY_M,
     PERSISTENT,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pomato_ros.scene.surface import (
+from pomato_ros.pointmap_scene.surface import (
     OCCLUSION_SHARE,
     depth_at,
     inside,

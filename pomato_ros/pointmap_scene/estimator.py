@@ -14,14 +14,14 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.geometry.alignment import RobustScale
 from pomato_ros.geometry.pnp import PnpFailure
 from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
-from pomato_ros.scene.features import FeatureMatches, match_features
-from pomato_ros.scene.fusion import DepthFusion, changed_as, seen_again, thinned_camera, thinning
-from pomato_ros.scene.image_motion import ImageMotion
-from pomato_ros.scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
-from pomato_ros.scene.motion_mask import motion_mask
-from pomato_ros.scene.moving import MovingMask, doubt_by, without_strays
-from pomato_ros.scene.objects import ObjectObservation, Objects
-from pomato_ros.scene.odometry import (
+from pomato_ros.pointmap_scene.features import FeatureMatches, match_features
+from pomato_ros.pointmap_scene.fusion import DepthFusion, changed_as, seen_again, thinned_camera, thinning
+from pomato_ros.pointmap_scene.image_motion import ImageMotion
+from pomato_ros.pointmap_scene.landmarks import PLACE_SHARE, LandmarkPose, Landmarks
+from pomato_ros.pointmap_scene.motion_mask import motion_mask
+from pomato_ros.pointmap_scene.moving import MovingMask, doubt_by, without_strays
+from pomato_ros.pointmap_scene.objects import ObjectObservation, Objects
+from pomato_ros.pointmap_scene.odometry import (
     PLENTY_OF_FEATURES,
     FocalEstimate,
     RelativePose,
@@ -34,7 +34,7 @@ from pomato_ros.scene.odometry import (
     solve_pose_on_features,
     solve_relative_pose,
 )
-from pomato_ros.scene.reference import (
+from pomato_ros.pointmap_scene.reference import (
     PairMaps,
     ReferencePair,
     key_is_newest,
@@ -43,7 +43,7 @@ from pomato_ros.scene.reference import (
     row,
     wanted_of,
 )
-from pomato_ros.scene.scale import (
+from pomato_ros.pointmap_scene.scale import (
     SENSOR_SOURCES,
     WAY_SOURCES,
     ScaleFilter,
@@ -52,8 +52,8 @@ from pomato_ros.scene.scale import (
     scale_from_way,
     scaled_about,
 )
-from pomato_ros.scene.tracks import TOLD_BLUR_PX, Tracker, TrackObservation, empty_track_set
-from pomato_ros.scene.trust import ENOUGH_ALONE, PoseTrust
+from pomato_ros.pointmap_scene.tracks import TOLD_BLUR_PX, Tracker, TrackObservation, empty_track_set
+from pomato_ros.pointmap_scene.trust import ENOUGH_ALONE, PoseTrust
 from pomato_ros.structures import (
     FloatArray,
     Intrinsics,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp
-from pomato_ros.scene.image_motion import (
+from pomato_ros.pointmap_scene.image_motion import (
     FRAMES_BACK,
     ImageMotion,
     ImageParts,
@@ -13,7 +13,7 @@ from pomato_ros.scene.image_motion import (
     matrix_of,
     nearest_at_rest,
 )
-from pomato_ros.scene.moving import MovingMask
+from pomato_ros.pointmap_scene.moving import MovingMask
 from pomato_ros.structures import Intrinsics
 
 HEIGHT, WIDTH = 96, 128

@@ -11,9 +11,9 @@ import torch
 from pomato_ros.geometry.camera import unproject
 from pomato_ros.geometry.grid import pixel_grid, sample_bilinear
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
-from pomato_ros.scene.bodies import ALONE
-from pomato_ros.scene.surface import sample, visible_at
-from pomato_ros.scene.tracks import (
+from pomato_ros.pointmap_scene.bodies import ALONE
+from pomato_ros.pointmap_scene.surface import sample, visible_at
+from pomato_ros.pointmap_scene.tracks import (
     ASTRAY,
     BIRTH_JUMP_PX,
     FADE_FRAMES,

@@ -6,7 +6,7 @@ import pytest
 
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, pose_exp, pose_from, rotation_exp, transform
-from pomato_ros.scene.bodies import (
+from pomato_ros.pointmap_scene.bodies import (
     ALONE,
     CALM_FRAMES,
     FOUND_PX,

@@ -9,7 +9,7 @@ from pomato_ros.geometry.alignment import DegenerateAlignmentError, RobustScale,
 from pomato_ros.geometry.camera import focal_by_irls, unproject
 from pomato_ros.geometry.pnp import PnpFailure, PnpSolution, solve_pose
 from pomato_ros.geometry.rigid import invert, rotation_angle
-from pomato_ros.scene.features import FeatureMatches, keep_rigid
+from pomato_ros.pointmap_scene.features import FeatureMatches, keep_rigid
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
 
 PNP_THRESHOLD_SHARE = 5.0 / 512.0  # of the long side, the published method's 5 px on 512 px images
