@@ -1,4 +1,4 @@
-"""Moving masks as the published code makes them (the paper's rule is in ``pointmap_scene/motion_mask.py``); for parity only."""
+"""Moving masks as the published code makes them for parity only."""
 
 import torch
 from torch import Tensor

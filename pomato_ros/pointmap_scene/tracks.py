@@ -4,7 +4,7 @@ The matching pointmap says where each track of the reference frame is now; where
 and the surface there is as far as it should be, its pixel is taken from the image and the pointmap, the more from the
 latter the better the two agree on the whole, and its depth from the surface and the pointmap.
 Without that pointmap they are found in the image alone: what rests and is not found waits at its place, what moves goes
-on as it did. Moving tracks that go together are carried by the motion that they share (:mod:`pomato_ros.pointmap_scene.bodies`).
+on as it did. Moving tracks that go together are carried by the motion that they share (`bodies.py`).
 """
 
 from dataclasses import dataclass, replace

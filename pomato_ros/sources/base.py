@@ -1,7 +1,7 @@
 """The seam between what measures geometry and what estimates the scene.
 
 A source turns a window of prepared frames into an :class:`Observation` of the newest one. It keeps only what makes it
-fast (caches of frames it has seen); all estimation over time belongs to `pomato_ros.pointmap_scene`. Every source passes the
+fast (caches of frames it has seen); all estimation over time belongs to `pomato_ros.scene`. Every source passes the
 same suite of laws, `test/sources/test_source_laws.py`.
 """
 
