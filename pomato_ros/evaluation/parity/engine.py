@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from pomato_ros.evaluation.parity.alignment import check_alignment
 from pomato_ros.evaluation.parity.fixture import Fixture, Ledger, load_fixture
+from pomato_ros.evaluation.parity.focal_pnp import check_focal_pnp
 from pomato_ros.evaluation.parity.loaders import check_loaders, loader_rows
 from pomato_ros.evaluation.parity.metrics import check_metrics, published_results
 from pomato_ros.evaluation.parity.networks import WEIGHTS, check_network
@@ -27,6 +29,10 @@ def check_fixture(file: Path) -> FixtureReport:
         check_network(ledger)
     if "edges" in fixture.arrays and "pts3d_m" in fixture.arrays:
         check_poses(ledger)
+    if "edges" in fixture.arrays and "param/pw_poses" in fixture.arrays:
+        check_alignment(ledger)
+    if "in/pts3d_11" in fixture.arrays:
+        check_focal_pnp(ledger)
     if any(name.startswith(METRIC_PREFIXES) for name in fixture.arrays):
         check_metrics(ledger)
     return ledger.report()

@@ -1,0 +1,1 @@
+"""Many recordings at once: chunks, workers, stitched results, an index."""

@@ -1,0 +1,1 @@
+"""Where scenes and maps go: files, pages, recordings, viewers."""
