@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 
 ROOT = Path(__file__).resolve().parent.parent
 

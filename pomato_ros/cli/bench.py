@@ -38,8 +38,9 @@ from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, su
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.predictor import DTYPES, Predictor
+from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
 from pomato_ros.training.config import NANO_RECIPE
 

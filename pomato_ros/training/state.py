@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.checkpoint import save_weights
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.training.config import RunOptions, Stage, TrainConfig
 
 LOGGER = logging.getLogger(__name__)

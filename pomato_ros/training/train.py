@@ -201,11 +201,10 @@ def predict_heads(
         for view in ("view_1", "view_2")
     )
     list_1, list_2 = network.decode(tokens_1, tokens_2, grid)
-    heads = [(network.downstream_head1, list_1), (network.downstream_head2, list_2)]
-    if stage.matching:
-        heads.append((network.downstream_head3, list_2))
+    lists = list_1, list_2
+    heads = network.HEADS if stage.matching else network.HEADS[:2]
     frames = 0 if stage.pairwise else images.shape[1]
-    outputs = [HeadOutput(*head(tokens, grid, frames, stage.stride)) for head, tokens in heads]
+    outputs = [HeadOutput(*network.head(spec)(lists[spec.view], grid, frames, stage.stride)) for spec in heads]
     return outputs, (list_1[-1], list_2[-1])
 
 

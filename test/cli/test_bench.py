@@ -12,7 +12,8 @@ from pomato_ros.cli.bench import read_frames
 from pomato_ros.cli.main import main
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.checkpoint import save_weights
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.structures import Intrinsics
 from pomato_ros.synthetic.sample import camera_info_yaml
 

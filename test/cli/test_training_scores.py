@@ -9,7 +9,8 @@ import torch
 from pomato_ros.cli.training_scores import first_weights, scores_here
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.checkpoint import save_weights
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.training.config import NANO_RECIPE, TrainConfig
 
 

@@ -12,7 +12,8 @@ from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.report import SCORE_NAMES, before_and_after_table
 from pomato_ros.evaluation.score import score_weights
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 
 
 @pytest.fixture

@@ -164,9 +164,8 @@ def intermediates(network: Pomato, view_1: Tensor, view_2: Tensor) -> dict[str, 
         for layer, x in enumerate(tokens_list):
             found[f"mid/dec{number}_after_block{layer}"] = x
             found[f"mid/dec{number}_hook{layer}"] = x
-    heads = network.downstream_head1, network.downstream_head2, network.downstream_head3
-    for number, (head, tokens_list) in enumerate(zip(heads, (lists[0], lists[1], lists[1]), strict=True), start=1):
-        found[f"mid/head{number}_raw"] = head.dpt(tokens_list, grid, 1)
+    for spec in network.HEADS:
+        found[f"mid/head{spec.number}_raw"] = network.head(spec).raw(lists[spec.view], grid, 1)
     return found
 
 

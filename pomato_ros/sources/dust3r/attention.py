@@ -72,15 +72,34 @@ class CrossAttention(nn.Module):
         self.projv = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, memory: Tensor, rotary: RotaryTables) -> Tensor:
-        """Queries from ``x`` (b, n, c), keys and values from ``memory`` (b, n, c) -> (b, n, c)."""
-        q = rotary.rotate(split_heads(self.projq(x), self.heads))
-        k = rotary.rotate(split_heads(self.projk(memory), self.heads))
+    def forward(
+        self, x: Tensor, memory: Tensor, rotary: RotaryTables, memory_rotary: RotaryTables | None = None
+    ) -> Tensor:
+        """Queries from ``x`` (b, n, c), keys and values from ``memory`` (b, m, c) -> (b, n, c).
+
+        ``memory_rotary``: places of ``memory`` where they are not those of ``x``.
+        """
+        places = memory_rotary or rotary
+        q, k = self._queries_and_keys(x, memory, rotary, places)
         v = split_heads(self.projv(memory), self.heads)
         if not self.relative_values:
             return self.proj(merge_heads(F.scaled_dot_product_attention(q, k, v)))
-        gathered = F.scaled_dot_product_attention(q, k, rotary.rotate(v))
+        gathered = F.scaled_dot_product_attention(q, k, places.rotate(v))
         return self.proj(merge_heads(rotary.rotate_back(gathered)))
+
+    def logits(
+        self, x: Tensor, memory: Tensor, rotary: RotaryTables, memory_rotary: RotaryTables | None = None
+    ) -> Tensor:
+        """(b, n, m) fp32: scaled products of queries and keys before the softmax, mean over heads."""
+        q, k = self._queries_and_keys(x, memory, rotary, memory_rotary or rotary)
+        return (merge_heads(q).float() @ merge_heads(k).float().mT) * (q.shape[-1] ** -0.5 / self.heads)
+
+    def _queries_and_keys(
+        self, x: Tensor, memory: Tensor, rotary: RotaryTables, places: RotaryTables
+    ) -> tuple[Tensor, Tensor]:
+        """(b, heads, n, d) and (b, heads, m, d), turned by their places."""
+        q = rotary.rotate(split_heads(self.projq(x), self.heads))
+        return q, places.rotate(split_heads(self.projk(memory), self.heads))
 
 
 class FeedForward(nn.Module):
@@ -128,8 +147,22 @@ class DecoderBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = FeedForward(dim, mlp_ratio)
 
-    def forward(self, x: Tensor, other: Tensor, rotary: RotaryTables) -> Tensor:
-        """``x`` (b, n, c) of this view, ``other`` (b, n, c) of the other view before this layer -> (b, n, c)."""
+    def forward(
+        self,
+        x: Tensor,
+        other: Tensor,
+        rotary: RotaryTables,
+        other_rotary: RotaryTables | None = None,
+        logits: list[Tensor] | None = None,
+    ) -> Tensor:
+        """``x`` (b, n, c) of this view, ``other`` (b, m, c) of the other view before this layer -> (b, n, c).
+
+        ``other_rotary``: places of ``other`` where the two images differ in size. ``logits``: a list that the
+        cross-attention's (b, n, m) is appended to.
+        """
         x = x + self.attn(self.norm1(x), rotary)
-        x = x + self.cross_attn(self.norm2(x), self.norm_y(other), rotary)
+        asking, memory = self.norm2(x), self.norm_y(other)
+        if logits is not None:
+            logits.append(self.cross_attn.logits(asking, memory, rotary, other_rotary))
+        x = x + self.cross_attn(asking, memory, rotary, memory_rotary=other_rotary)
         return x + self.mlp(self.norm3(x))

@@ -1,6 +1,6 @@
 """Dense prediction head: decoder tokens of one view -> pointmap and confidence, with optional motion modules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pomato_ros.config import NetworkConfig
+from pomato_ros.sources.dust3r.heads import EarlyModules, Head, TokenList, points_of
 from pomato_ros.sources.dust3r.temporal import MotionModule, Prepared, pick_slots
 
 
@@ -19,10 +20,6 @@ class FusedFeatures:
     path_3: Tensor  # (b, f, h/8, w/8), output of the third fusion
     layer_2: Tensor  # (b, f, h/8, w/8)
     layer_1: Tensor  # (b, f, h/4, w/4)
-
-
-EarlyModules = tuple[Prepared, Prepared]  # of the first two motion modules, which read single frames' tokens
-TokenList = Sequence[Tensor] | Mapping[int, Tensor]  # by depth; of a mapping only the hooked depths are there
 
 
 def upsample_twice(x: Tensor) -> Tensor:
@@ -82,8 +79,8 @@ class Scratch(nn.Module):
 class DptNetwork(nn.Module):
     """The head's layers. Hooks, motion modules and sizes as in section 2 and 3 of the paper's supplement."""
 
-    def __init__(self, config: NetworkConfig) -> None:
-        """Build for the trunk and head sizes of ``config``."""
+    def __init__(self, config: NetworkConfig, channels: int = 4) -> None:
+        """Build for the trunk and head sizes of ``config``, with so many output channels."""
         super().__init__()
         dims, dim, last = config.dpt_layer_dims, config.dpt_feature_dim, config.dpt_last_dim
         enc, dec = config.enc_embed_dim, config.dec_embed_dim
@@ -102,7 +99,7 @@ class DptNetwork(nn.Module):
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
             nn.Conv2d(dim // 2, last, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(last, 4, 1),
+            nn.Conv2d(last, channels, 1),
         )
         if config.temporal_length:
             self.motion_modules = nn.ModuleList(
@@ -173,7 +170,7 @@ class DptNetwork(nn.Module):
         return FusedFeatures(path_3=path_3, layer_2=layers[1], layer_1=layers[0])
 
     def finish(self, fused: FusedFeatures, stride: int = 1) -> Tensor:
-        """The per-frame rest: -> raw output (b, 4, h / stride, w / stride).
+        """The per-frame rest: -> raw output (b, channels, h / stride, w / stride).
 
         ``stride`` 2 or 4 leaves out the last upsampling or the last two; all layers take part whatever it is, so the
         same weights can learn on coarse pointmaps, where almost all of the time goes to the trunk.
@@ -192,19 +189,25 @@ class DptNetwork(nn.Module):
         slots: Sequence[int] | None = None,
         prepared: EarlyModules | None = None,
     ) -> Tensor:
-        """Decoder's token list -> raw output (b * frames, 4, h / stride, w / stride), or of ``slots`` only."""
+        """Decoder's token list -> raw output (b * frames, channels, h / stride, w / stride), or of ``slots`` only."""
         return self.finish(self.fuse(tokens, grid_hw, frames, slots, prepared), stride)
 
 
-class PointmapHead(nn.Module):
-    """A :class:`DptNetwork` under the name that official checkpoints give it."""
+class DptHead(Head):
+    """A :class:`DptNetwork` under the name that official checkpoints give it; what its channels mean is left open."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, channels: int = 4) -> None:
         """Build for ``config``."""
         super().__init__()
-        self.dpt = DptNetwork(config)
+        self.dpt = DptNetwork(config, channels)
+        self.hooks, self.channels = config.hooks, channels
 
-    def forward(
+    @property
+    def is_temporal(self) -> bool:
+        """Whether it has motion modules."""
+        return self.dpt.is_temporal
+
+    def raw(
         self,
         tokens: TokenList,
         grid_hw: tuple[int, int],
@@ -212,12 +215,28 @@ class PointmapHead(nn.Module):
         stride: int = 1,
         slots: Sequence[int] | None = None,
         prepared: EarlyModules | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Decoder's token list -> points (b, h, w, 3) and confidence (b, h, w), of every ``stride``-th pixel.
+    ) -> Tensor:
+        """As :class:`Head`."""
+        return self.dpt(tokens, grid_hw, frames, stride, slots, prepared)
 
-        One row for each frame of each window, or for those in ``slots``.
-        """
-        return activate(self.dpt(tokens, grid_hw, frames, stride, slots, prepared))
+    def prepare(self, tokens: TokenList, grid_hw: tuple[int, int], at: Sequence[int]) -> EarlyModules:
+        """As :class:`Head`."""
+        return self.dpt.prepare(tokens, grid_hw, at)
+
+
+class PointmapHead(DptHead):
+    """Points and confidence: DUSt3R's head, and each of POMATO's three."""
+
+    def maps_of(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 4, h, w) -> points (b, h, w, 3), confidence (b, h, w)."""
+        return activate(raw)
+
+    def begin(self) -> None:
+        """Points begin near, along the optical axis."""
+        weight, bias = self.dpt.head[4].parameters()
+        with torch.no_grad():
+            weight.mul_(0.3)
+            bias.copy_(torch.tensor([0.0, 0.0, 0.7, 0.0]))
 
 
 def activate(raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,6 +245,4 @@ def activate(raw: Tensor) -> tuple[Tensor, Tensor]:
     Computed in fp32 whatever the network's precision.
     """
     raw = raw.float().permute(0, 2, 3, 1)
-    vector, logit = raw[..., :3], raw[..., 3]
-    length = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    return vector / length.clamp(min=1e-8) * torch.expm1(length), 1 + logit.exp()
+    return points_of(raw[..., :3]), 1 + raw[..., 3].exp()

@@ -20,19 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from pomato_ros.errors import ConfigError
-from pomato_ros.sources.dust3r.pomato import Pomato
-from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import PairPrediction
+from pomato_ros.sources.dust3r.heads import HeadSpec, Maps
+from pomato_ros.sources.dust3r.trunk import Trunk
+from pomato_ros.sources.dust3r.wiring import window_maps
 
 OPSET = 17  # the first with layer norms; TensorRT reads it from 8.6 on
 TRACED_ROWS = 2  # one or none could be taken for a constant
 CHECKED_ROWS = (1, 3)
 FRAMES = {"newest": (-1,), "oldest": (0,), "all": None}  # whose pointmaps a head gives: slots of the window
-HEADS = {  # the names of PairPrediction's maps: module, the view (1 or 2) whose tokens it reads
-    "points_1": ("downstream_head1", 1),
-    "points_2": ("downstream_head2", 2),
-    "points_match": ("downstream_head3", 2),
-}
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]  # evaluates a graph: its inputs -> its outputs, in order
 Runs = dict[str, Run]  # by name of the graph
 
@@ -63,7 +58,7 @@ class ExportPlan:
     ``frames``: a key of :data:`FRAMES`.
     """
 
-    network: Pomato
+    network: Trunk
     size_wh: tuple[int, int]
     window_size: int
     frames: str
@@ -106,7 +101,7 @@ class EncoderGraph(nn.Module):
         self.network = plan.network
 
     def forward(self, images: Tensor) -> Tensor:
-        """As :meth:`Pomato.encode`."""
+        """As :meth:`Trunk.encode`."""
         return self.network.encode(images)
 
 
@@ -120,34 +115,32 @@ class DecoderGraph(nn.Module):
         self.grid_hw = plan.grid_hw
 
     def forward(self, tokens_1: Tensor, tokens_2: Tensor) -> tuple[Tensor, ...]:
-        """As :meth:`Pomato.decode`, without depth 0, which is the input."""
+        """As :meth:`Trunk.decode`, without depth 0, which is the input."""
         lists = self.network.decode(tokens_1, tokens_2, self.grid_hw)
-        return tuple(view[depth] for view in lists for depth in self.network.config.hooks[1:])
+        return tuple(view[depth] for view in lists for depth in self.network.kept_depths[1:])
 
 
 class HeadGraph(nn.Module):
-    """Tokens of one view at the four depths, (b, t, n, c) each -> points (b * k, h, w, 3), confidence (b * k, h, w)."""
+    """Tokens of one view at the depths that a head reads, (b, t, n, c) each -> its maps, (b * k, h, w, ...) each."""
 
-    def __init__(self, plan: ExportPlan, name: str) -> None:
-        """``name``: a key of :data:`HEADS`."""
+    def __init__(self, plan: ExportPlan, spec: HeadSpec) -> None:
+        """The head of ``spec``."""
         super().__init__()
-        self.head = plan.network.get_submodule(HEADS[name][0])
-        self.hooks = plan.network.config.hooks
+        self.head = plan.network.head(spec)
         self.grid_hw, self.slots = plan.grid_hw, plan.slots
 
-    def forward(self, *depths: Tensor) -> tuple[Tensor, Tensor]:
-        """As :class:`pomato_ros.sources.dust3r.dpt_head.PointmapHead`; k frames of each of b windows."""
-        tokens = {hook: depth.flatten(0, 1) for hook, depth in zip(self.hooks, depths, strict=True)}
+    def forward(self, *depths: Tensor) -> tuple[Tensor, ...]:
+        """As :class:`pomato_ros.sources.dust3r.heads.Head`; k frames of each of b windows."""
+        tokens = {hook: depth.flatten(0, 1) for hook, depth in zip(self.head.hooks, depths, strict=True)}
         return self.head(tokens, self.grid_hw, depths[0].shape[1], slots=self.slots)
 
 
 def plan_graphs(plan: ExportPlan) -> list[Graph]:
     """Encoder, decoder and heads, in this order."""
-    config = plan.network.config
+    network = plan.network
     width, height = plan.size_wh
     count = plan.grid_hw[0] * plan.grid_hw[1]
-    dims = {depth: config.dec_embed_dim if depth else config.enc_embed_dim for depth in config.hooks}
-    encoded = (count, config.enc_embed_dim)
+    encoded = (count, network.width_at(0))
     encoder = Graph(
         "encoder",
         EncoderGraph(plan),
@@ -159,24 +152,36 @@ def plan_graphs(plan: ExportPlan) -> list[Graph]:
         DecoderGraph(plan),
         tuple(Port(f"tokens_{view}", ("pairs", *encoded)) for view in (1, 2)),
         tuple(
-            Port(f"view_{view}_depth_{depth}", ("pairs", count, dims[depth]))
+            Port(f"view_{view}_depth_{depth}", ("pairs", count, network.width_at(depth)))
             for view in (1, 2)
-            for depth in config.hooks[1:]
+            for depth in network.kept_depths[1:]
         ),
     )
+    return [encoder, decoder, *(head_graph(plan, spec) for spec in network.HEADS)]
+
+
+def head_graph(plan: ExportPlan, spec: HeadSpec) -> Graph:
+    """The graph of one head, named after the first of its maps."""
+    head = plan.network.head(spec)
+    width, height = plan.size_wh
+    count = plan.grid_hw[0] * plan.grid_hw[1]
     length: int | str = plan.window_size if plan.window_size == 1 else "window_size"
     rows = "windows" if plan.window_size == 1 or plan.slots else "rows"
-    maps = (Port("points", (rows, height, width, 3)), Port("confidence", (rows, height, width)))
-    heads = [
-        Graph(
-            f"head_{name}",
-            HeadGraph(plan, name),
-            tuple(Port(f"depth_{d}", ("windows", length, count, dims[d])) for d in config.hooks),
-            maps,
-        )
-        for name in HEADS
-    ]
-    return [encoder, decoder, *heads]
+    samples = head.maps_of(torch.zeros(1, head.channels, 1, 1))
+    return Graph(
+        graph_name(spec),
+        HeadGraph(plan, spec),
+        tuple(Port(f"depth_{d}", ("windows", length, count, plan.network.width_at(d))) for d in head.hooks),
+        tuple(
+            Port(name, (rows, height, width, *sample.shape[3:]))
+            for name, sample in zip(spec.maps, samples, strict=True)
+        ),
+    )
+
+
+def graph_name(spec: HeadSpec) -> str:
+    """``head_points_1``."""
+    return f"head_{spec.maps[0]}"
 
 
 @torch.no_grad()
@@ -231,11 +236,13 @@ def sample_inputs(plan: ExportPlan, rows: int, seed: int = 0, window_size: int =
     lists = network.decode(*pairs, plan.grid_hw)
     # windows that hold the same frames, each beginning with another
     order = torch.stack([torch.arange(frames).roll(row) for row in range(rows)])
-    windows = [[view[depth][order] for depth in network.config.hooks] for view in lists]
     return {
         "encoder": [images[:rows]],
         "decoder": [part[:rows].contiguous() for part in pairs],
-        **{f"head_{name}": windows[view - 1] for name, (_, view) in HEADS.items()},
+        **{
+            graph_name(spec): [lists[spec.view][depth][order] for depth in network.head(spec).hooks]
+            for spec in network.HEADS
+        },
     }
 
 
@@ -263,30 +270,35 @@ def window_error(plan: ExportPlan, runs: Runs) -> float:
     images = random_images(plan, plan.window_size, seed=7)
     key = plan.window_size - 1 if plan.frames == "oldest" else 0
     rows = list(plan.slots or range(plan.window_size))
-    twin = predict_window(plan.network, images, key)
+    twin = window_maps(plan.network, images, key)
     chained = chain(plan, runs, images, key)
     return max(
-        relative_error(getattr(own, name), getattr(truth, name)[rows])
+        relative_error(own[name], whole[rows])
         for own, truth in zip(chained, (twin.from_key, twin.to_key), strict=True)
-        for name in PairPrediction.__dataclass_fields__
+        for name, whole in truth.items()
     )
 
 
-def chain(plan: ExportPlan, runs: Runs, images: Tensor, key: int) -> tuple[PairPrediction, PairPrediction]:
+def chain(plan: ExportPlan, runs: Runs, images: Tensor, key: int) -> tuple[Maps, Maps]:
     """A window (t, 3, h, w) through all graphs: pairs from the key and to it, one row for each frame of the plan."""
-    hooks = plan.network.config.hooks
+    depths = plan.network.kept_depths
     (tokens,) = runs["encoder"]([images])
     keys = tokens[key : key + 1].expand_as(tokens)
     parts = torch.cat((tokens, keys)), torch.cat((keys, tokens))
     decoded = runs["decoder"](parts)
-    deep = len(hooks) - 1
-    views = [[part, *decoded[number * deep : (number + 1) * deep]] for number, part in enumerate(parts)]
-    maps: list[Tensor] = []
-    for name, (_, view) in HEADS.items():
-        windows = [depth.unflatten(0, (2, plan.window_size)) for depth in views[view - 1]]
-        maps += runs[f"head_{name}"](windows)
-    from_key, to_key = zip(*(part.chunk(2) for part in maps), strict=True)
-    return PairPrediction(*from_key), PairPrediction(*to_key)
+    deep = len(depths) - 1
+    views = [
+        dict(zip(depths, (part, *decoded[number * deep : (number + 1) * deep]), strict=True))
+        for number, part in enumerate(parts)
+    ]
+    from_key: Maps = {}
+    to_key: Maps = {}
+    for spec in plan.network.HEADS:
+        hooks = plan.network.head(spec).hooks
+        windows = [views[spec.view][depth].unflatten(0, (2, plan.window_size)) for depth in hooks]
+        for name, both in zip(spec.maps, runs[graph_name(spec)](windows), strict=True):
+            from_key[name], to_key[name] = both.chunk(2)
+    return from_key, to_key
 
 
 def relative_error(found: Tensor, truth: Tensor) -> float:

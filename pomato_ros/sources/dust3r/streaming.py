@@ -1,12 +1,12 @@
 """The window's answer at the price of its newest frame: what a frame cost once is kept while a window holds it.
 
 What is kept, and why nothing changes by it (all of it is arithmetic that the slow twin,
-:func:`pomato_ros.sources.dust3r.wiring.predict_window`, repeats):
+:func:`pomato_ros.sources.dust3r.wiring.window_maps`, repeats):
 
 * A frame's encoder tokens depend on that frame alone.
 * A pair's decoder tokens depend on its two frames alone, so they last as long as the window's key does. Frames that
   will belong to the next anchored window too are paired with its key as they come, so no step has to catch up. The
-  key's pair with itself is the same in both orders.
+  key's pair with itself is the same in both orders. A symmetric network gives both orders of a pair at once.
 * The first two motion modules of a head begin with each frame alone: norm, projection, and the first queries, keys and
   values at the frame's slot. These last as long as the pair does.
 * Inside a head only the motion modules pass anything between frames, and after the last of them each frame stands
@@ -23,14 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pomato_ros.sources.dust3r.cuda_graphs import PlainRuns, Replays, Tensors
-from pomato_ros.sources.dust3r.dpt_head import DptNetwork, EarlyModules, PointmapHead, activate
-from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.heads import PATCH_SIZE_PX, EarlyModules, Head, HeadSpec, Maps, WindowMaps
 from pomato_ros.sources.dust3r.temporal import Prepared, Projected, stack_prepared
 from pomato_ros.sources.dust3r.transfer import PlainTransfer
-from pomato_ros.structures import HEADS, ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.sources.dust3r.trunk import Trunk
+from pomato_ros.structures import ModelFrame, Wanted, Window, WindowPrediction
 
-TokenLists = tuple[list[Tensor], list[Tensor]]  # of view 1 and of view 2, one tensor (n, c) for each hooked depth
-VIEW_OF_HEAD = {1: 0, 2: 1, 3: 1}  # whose tokens a head reads
+TokenLists = tuple[dict[int, Tensor], dict[int, Tensor]]  # of view 1 and of view 2, (n, c) by depth that heads read
 
 
 @dataclass(slots=True)
@@ -40,9 +39,9 @@ class OrderedPairs:
     tokens: list[TokenLists] = field(default_factory=list)
     early: dict[int, list[EarlyModules]] = field(default_factory=dict)  # by head, of the first frames or of all
 
-    def stacked(self, view: int) -> list[Tensor]:
-        """Tokens of view 0 or 1, each hook's as (t, n, c)."""
-        return [torch.stack(hook) for hook in zip(*(lists[view] for lists in self.tokens), strict=True)]
+    def stacked(self, view: int, depths: Sequence[int]) -> list[Tensor]:
+        """Tokens of view 0 or 1 at some depths, each as (t, n, c)."""
+        return [torch.stack([lists[view][depth] for lists in self.tokens]) for depth in depths]
 
 
 @dataclass(slots=True)
@@ -70,7 +69,7 @@ class WindowStream:
 
     def __init__(
         self,
-        network: Pomato,
+        network: Trunk,
         device: torch.device,
         upload: Callable[[Sequence[Tensor]], Tensor] | None = None,
         run: PlainRuns | Replays | None = None,
@@ -87,27 +86,35 @@ class WindowStream:
         self._device = device
         self._upload = PlainTransfer(device).up if upload is None else upload
         self._run = PlainRuns() if run is None else run
-        self._hooks = network.config.hooks
-        self._heads = {1: network.downstream_head1, 2: network.downstream_head2, 3: network.downstream_head3}
+        self._depths = network.kept_depths[1:]
+        self._heads = [(spec, network.head(spec)) for spec in network.HEADS]
         self._image_hw: tuple[int, ...] = ()
         self._encoded: list[tuple[ModelFrame, Tensor]] = []
         self._pairs: KeyedPairs | None = None
         self._next_pairs: KeyedPairs | None = None
 
     def predict(self, window: Window, wanted: Wanted) -> WindowPrediction:
+        """:meth:`maps` of a POMATO network."""
+        return self.maps(window, wanted).prediction()
+
+    def maps(self, window: Window, wanted: Wanted) -> WindowMaps:
         """What is ``wanted`` of the pairs of ``window``; on the network's device."""
         self._watch_size(window.frames[0].image)
         self._encode(window.frames)
         pairs = self._update_pairs(window)
         orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
-        maps: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for number in HEADS:
-            read = [order for order, heads in orders if number in heads]
-            found = iter(self._evaluate(number, read, window, wanted))
-            none = torch.zeros(0, *window.frames[0].image.shape[1:], device=self._device)
+        maps: tuple[Maps, Maps] = ({}, {})
+        for spec, head in self._heads:
+            read = [order for order, heads in orders if spec.number in heads]
+            found = iter(self._evaluate(spec, head, read, window, wanted))
+            none = self._no_rows(head, window.frames[0].image) if len(read) < len(orders) else ()
             for (_, heads), into in zip(orders, maps, strict=True):
-                into.extend(next(found) if number in heads else (none[..., None].expand(*none.shape, 3), none))
-        return WindowPrediction(window.key, PairPrediction(*maps[0]), PairPrediction(*maps[1]), wanted.slots)
+                into |= zip(spec.maps, next(found) if spec.number in heads else none, strict=True)
+        return WindowMaps(window.key, maps[0], maps[1], wanted.slots)
+
+    def _no_rows(self, head: Head, image: Tensor) -> Tensors:
+        """The maps of a head that nobody reads: of the right shape, without rows."""
+        return head.maps_of(torch.zeros(0, head.channels, *image.shape[1:], device=self._device))
 
     def forget(self) -> None:
         """Let go of all frames; pieces that were recorded stay, they know sizes only."""
@@ -121,37 +128,34 @@ class WindowStream:
             self._image_hw = tuple(image.shape[1:])
 
     def _evaluate(
-        self, number: int, orders: Sequence[OrderedPairs], window: Window, wanted: Wanted
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Points and confidence (len(wanted.slots), ...) of one head for each of ``orders``, all in one evaluation."""
+        self, spec: HeadSpec, head: Head, orders: Sequence[OrderedPairs], window: Window, wanted: Wanted
+    ) -> list[Tensors]:
+        """Maps (len(wanted.slots), ...) of one head for each of ``orders``, all in one evaluation."""
         if not orders:
             return []
-        network = self._network
-        head = self._heads[number]
-        grid = network.grid_of(window.frames[0].image)
+        grid = self._network.grid_of(window.frames[0].image)
         frames = len(window.frames)
-        view = VIEW_OF_HEAD[number]
-        inputs = [torch.cat(parts) for parts in zip(*(order.stacked(view) for order in orders), strict=True)]
-        if head.dpt.is_temporal:
-            ready = [modules for order in orders for modules in self._prepared(head.dpt, number, order, grid)]
+        stacks = [order.stacked(spec.view, head.hooks) for order in orders]
+        inputs = [torch.cat(parts) for parts in zip(*stacks, strict=True)]
+        if head.is_temporal:
+            ready = [modules for order in orders for modules in self._prepared(head, spec, order, grid)]
             for module in range(2):
                 inputs += stack_prepared([modules[module] for modules in ready]).parts()
         asked = (frames, wanted.slots, wanted.stride)
-        piece = partial(evaluate_head, head, self._hooks, grid, *asked)
-        points, conf = self._run(("head", number, *asked), piece, *inputs)
-        return list(zip(points.chunk(len(orders)), conf.chunk(len(orders)), strict=True))
+        piece = partial(evaluate_head, head, grid, *asked)
+        maps = self._run(("head", spec.module, *asked), piece, *inputs)
+        return list(zip(*(part.chunk(len(orders)) for part in maps), strict=True))
 
     def _prepared(
-        self, head: DptNetwork, number: int, order: OrderedPairs, grid_hw: tuple[int, int]
+        self, head: Head, spec: HeadSpec, order: OrderedPairs, grid_hw: tuple[int, int]
     ) -> list[EarlyModules]:
         """Of every frame of an order, with those that are new to this head."""
-        known = order.early.setdefault(number, [])
+        known = order.early.setdefault(spec.number, [])
         slots = range(len(known), len(order.tokens))
         if slots:
-            view = VIEW_OF_HEAD[number]
-            new = zip(*(order.tokens[slot][view] for slot in slots), strict=True)
-            piece = partial(prepare_head, head, self._hooks, grid_hw, slots)
-            parts = self._run(("prepare", number, slots), piece, *(torch.stack(rows) for rows in new))
+            new = [[order.tokens[slot][spec.view][depth] for slot in slots] for depth in head.hooks]
+            piece = partial(prepare_head, head, grid_hw, slots)
+            parts = self._run(("prepare", spec.number, slots), piece, *(torch.stack(rows) for rows in new))
             known.extend(zip(of_parts(parts[:4]).rows(), of_parts(parts[4:]).rows(), strict=True))
         return known
 
@@ -168,9 +172,9 @@ class WindowStream:
         return (self._network.encode(images),)
 
     def _decode_piece(self, grid_hw: tuple[int, int], tokens_1: Tensor, tokens_2: Tensor) -> Tensors:
-        """Tokens of view 1, then of view 2, at the hooked depths but the first, which are the inputs themselves."""
+        """Tokens of view 1, then of view 2, at the depths kept but the first, which are the inputs themselves."""
         lists = self._network.decode(tokens_1, tokens_2, grid_hw)
-        return tuple(view[hook] for view in lists for hook in self._hooks[1:])
+        return tuple(view[depth] for view in lists for depth in self._depths)
 
     def _update_pairs(self, window: Window) -> KeyedPairs:
         """The window's pairs, with what was missing of them and, where its key is known, of the next window's."""
@@ -192,52 +196,61 @@ class WindowStream:
         return next(kept, KeyedPairs(key))
 
     def _decode(self, jobs: Sequence[tuple[KeyedPairs, ModelFrame]]) -> None:
-        """Pairs that are missing, in both orders, all in one evaluation; a key with itself is one pair, not two."""
+        """Pairs that are missing, in both orders, all in one evaluation; a key with itself is one pair, not two.
+
+        Of a symmetric network the second order is the first one with its views exchanged.
+        """
         if not jobs:
             return
         known = {id(frame): tokens for frame, tokens in self._encoded}
         rows = [(frame, pairs.key) for pairs, frame in jobs]
         turned = [number for number, (pairs, frame) in enumerate(jobs) if frame is not pairs.key]
+        if self._network.SYMMETRIC:
+            turned = []
         rows += [rows[number][::-1] for number in turned]
         tokens_1, tokens_2 = (torch.stack([known[id(frame)] for frame in view]) for view in zip(*rows, strict=True))
         grid = self._network.grid_of(jobs[0][1].image)
         decoded = self._run(("decode", grid), partial(self._decode_piece, grid), tokens_1, tokens_2)
-        depths = len(self._hooks) - 1
+        count = len(self._depths)
         for number, (pairs, frame) in enumerate(jobs):
             back = len(jobs) + turned.index(number) if number in turned else number
             for order, row in ((pairs.from_key, number), (pairs.to_key, back)):
                 deep = [tokens[row] for tokens in decoded]
                 first = [known[id(of_view)] for of_view in rows[row]]
-                order.tokens.append(([first[0], *deep[:depths]], [first[1], *deep[depths:]]))
+                view_1, view_2 = (
+                    {0: at_first, **dict(zip(self._depths, of_view, strict=True))}
+                    for at_first, of_view in zip(first, (deep[:count], deep[count:]), strict=True)
+                )
+                turn = self._network.SYMMETRIC and order is pairs.to_key
+                order.tokens.append((view_2, view_1) if turn else (view_1, view_2))
             pairs.frames.append(frame)
 
 
 def evaluate_head(
-    head: PointmapHead,
-    hooks: Sequence[int],
+    head: Head,
     grid_hw: tuple[int, int],
     frames: int,
     slots: tuple[int, ...],
     stride: int,
     *inputs: Tensor,
 ) -> Tensors:
-    """Points and confidence of the frames ``slots``; with a ``stride`` computed at every so many pixels only.
+    """A head's maps of the frames ``slots``; with a ``stride`` computed at every so many pixels only.
 
-    ``inputs``: tokens of each hook, then, in a temporal network, what was prepared of them.
+    ``inputs``: tokens at each of the head's hooks, then, in a temporal network, what was prepared of them.
     """
-    tokens = dict(zip(hooks, inputs[:4], strict=True))
-    early = (of_parts(inputs[4:8]), of_parts(inputs[8:12])) if len(inputs) > 4 else None
-    raw = head.dpt(tokens, grid_hw, frames, stride, slots, early)
-    if stride > 1:
+    count = len(head.hooks)
+    tokens = dict(zip(head.hooks, inputs[:count], strict=True))
+    rest = inputs[count:]
+    early = (of_parts(rest[:4]), of_parts(rest[4:])) if rest else None
+    raw = head.raw(tokens, grid_hw, frames, stride, slots, early)
+    if raw.shape[-1] < grid_hw[1] * PATCH_SIZE_PX:
         raw = F.interpolate(raw, scale_factor=stride, mode="bilinear", align_corners=True)
-    return activate(raw)
+    return head.maps_of(raw)
 
 
-def prepare_head(
-    head: DptNetwork, hooks: Sequence[int], grid_hw: tuple[int, int], slots: Sequence[int], *tokens: Tensor
-) -> Tensors:
+def prepare_head(head: Head, grid_hw: tuple[int, int], slots: Sequence[int], *tokens: Tensor) -> Tensors:
     """What both early motion modules make of frames at ``slots``: tokens, queries, keys and values of each."""
-    first, second = head.prepare(dict(zip(hooks, tokens, strict=True)), grid_hw, slots)
+    first, second = head.prepare(dict(zip(head.hooks, tokens, strict=True)), grid_hw, slots)
     return (*first.parts(), *second.parts())
 
 

@@ -4,7 +4,9 @@ from enum import Enum
 
 from torch import Tensor
 
+from pomato_ros.sources.dust3r.heads import WindowMaps
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.structures import PairPrediction, WindowPrediction
 
 
@@ -34,7 +36,12 @@ def predict_wiring(network: Pomato, images: Tensor, wiring: Wiring) -> PairPredi
     return network.predict(rows_1, rows_2, network.grid_of(images), frames)
 
 
-def predict_window(network: Pomato, images: Tensor, key: int) -> WindowPrediction:
+def predict_window(network: Trunk, images: Tensor, key: int) -> WindowPrediction:
+    """:func:`window_maps` of a POMATO network."""
+    return window_maps(network, images, key).prediction()
+
+
+def window_maps(network: Trunk, images: Tensor, key: int) -> WindowMaps:
     """Both pair orders of one window against frame ``key``; the slow, complete twin of every faster path.
 
     ``images``: (t, 3, h, w). A pairwise network treats each pair on its own.
@@ -43,8 +50,8 @@ def predict_window(network: Pomato, images: Tensor, key: int) -> WindowPredictio
     tokens = network.encode(images)
     keys = tokens[key : key + 1].expand_as(tokens)
     grid = network.grid_of(images)
-    return WindowPrediction(
+    return WindowMaps(
         key=key,
-        from_key=network.predict(tokens, keys, grid, frames),
-        to_key=network.predict(keys, tokens, grid, frames),
+        from_key=network.predict_maps(tokens, keys, grid, frames),
+        to_key=network.predict_maps(keys, tokens, grid, frames),
     )

@@ -11,13 +11,13 @@ from torch import Tensor
 from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import ConfigError
 from pomato_ros.sources.dust3r.onnx_export import (
-    HEADS,
     ExportPlan,
     Graph,
     Run,
     chain,
     exact_expm1,
     graph_error,
+    graph_name,
     plan_graphs,
     random_images,
     relative_error,
@@ -30,7 +30,7 @@ from pomato_ros.sources.dust3r.wiring import predict_window
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIZE_WH, WINDOW = (48, 32), 5
-GRAPHS = ["encoder", "decoder", *(f"head_{name}" for name in HEADS)]
+GRAPHS = ["encoder", "decoder", *(graph_name(spec) for spec in Pomato.HEADS)]
 EXACT = 1e-5
 
 
@@ -116,8 +116,8 @@ def test_heads_give_the_frames_that_were_asked_for(network: Pomato, frames: str,
     images = random_images(plan, WINDOW, seed=3)
     twin = predict_window(network, images, 1)
     for own, truth in zip(chain(plan, torch_runs(plan), images, 1), (twin.from_key, twin.to_key), strict=True):
-        assert relative_error(own.points_match, truth.points_match[list(rows)]) <= EXACT
-        assert relative_error(own.conf_1, truth.conf_1[list(rows)]) <= EXACT
+        assert relative_error(own["points_match"], truth.points_match[list(rows)]) <= EXACT
+        assert relative_error(own["conf_1"], truth.conf_1[list(rows)]) <= EXACT
 
 
 def test_a_pairwise_network_has_windows_of_one_frame(pairwise: Pomato, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pomato_ros.config import FULL_PAIRWISE, FULL_TEMPORAL, NetworkConfig
-from pomato_ros.sources.dust3r.pomato import Pomato, initialise
+from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.structures import PairPrediction
 
 OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]
