@@ -16,9 +16,10 @@ from pomato_ros.errors import ConfigError
 from pomato_ros.latency import LatencyBudget, Setting, settings
 from pomato_ros.pointmap_scene.estimator import SceneEstimator
 from pomato_ros.pointmap_scene.reference import wanted_of
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import Frame, ModelFrame, SceneEstimate, Wanted, Window, WindowPrediction
+from pomato_ros.structures import Frame, PreparedFrame, SceneEstimate, Window
 from pomato_ros.window import RollingWindow
 
 LIKELY_SIZE_WH = (640, 480)  # px; of a camera that has not sent anything yet
@@ -76,7 +77,7 @@ class Engine:
         With ``window_hop`` frames wait for each other; :meth:`advance` gives the scenes of those before the newest too.
 
         Raises:
-            ValueError: as :meth:`advance`.
+            UnusableFrame: as :meth:`advance`.
         """
         scenes = self.advance(frame)
         return scenes[-1] if scenes else None
@@ -85,7 +86,7 @@ class Engine:
         """Take the newest frame; the scenes of all frames that have one now, oldest first.
 
         Raises:
-            ValueError: the frame is not newer than the last one or of another size (call ``reset`` first), or too
+            UnusableFrame: the frame is not newer than the last one or of another size (call ``reset`` first), or too
                 small for the network.
         """
         if self._frames_taken % self._config.window.window_stride:
@@ -164,7 +165,7 @@ class Engine:
         A camera of another shape has it recorded in its first steps. Where nothing is recorded this does nothing.
 
         Raises:
-            ValueError: images of this size are too small for the network.
+            UnusableFrame: images of this size are too small for the network.
         """
         network = self._predictor
         if not isinstance(network, Predictor) or network.replays is None:
@@ -218,7 +219,7 @@ def wanted_together(each: Sequence[Wanted], stride: int) -> Wanted:
     )
 
 
-def record_pieces(network: Predictor, options: WindowOptions, frame: ModelFrame) -> None:
+def record_pieces(network: Predictor, options: WindowOptions, frame: PreparedFrame) -> None:
     """Have ``network`` record every piece of a stream of frames of the size of ``frame``, if it records at all."""
     if network.replays is None:
         return
@@ -229,7 +230,7 @@ def record_pieces(network: Predictor, options: WindowOptions, frame: ModelFrame)
     network.forget()
 
 
-def usual_windows(options: WindowOptions, frame: ModelFrame) -> Iterator[tuple[Window, Wanted]]:
+def usual_windows(options: WindowOptions, frame: PreparedFrame) -> Iterator[tuple[Window, Wanted]]:
     """Windows of copies of one frame, every kind that a stream has, :data:`WARM_UP_ROUNDS` times from the first on.
 
     Each comes with and without the matching pointmap of tracks.

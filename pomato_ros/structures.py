@@ -1,4 +1,4 @@
-"""The nouns that flow through the package: Frame -> Window -> WindowPrediction -> SceneEstimate.
+"""The nouns that flow through the package: Frame -> PreparedFrame -> Window -> Observation -> SceneEstimate.
 
 Conventions, everywhere: integer pixel coordinates address pixel centres (pixel (0, 0) has its centre at (0, 0));
 camera frames are optical (x right, y down, z forward, REP-103); ``a_from_b`` maps coordinates in b to coordinates in a;
@@ -10,7 +10,6 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 FloatArray = NDArray[np.float32]
 PoseArray = NDArray[np.float64]
@@ -48,25 +47,6 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFrame:
-    """A frame resized, cropped and normalised for the network."""
-
-    stamp_ns: int
-    image: Tensor  # (3, h, w) in [-1, 1]
-    image_rgb: NDArray[np.uint8]  # (h, w, 3), the same pixels
-    intrinsics: Intrinsics | None  # of the resized and cropped image
-    model_from_source: PoseArray  # (3, 3) pixel homography: source pixel -> network pixel
-    source_size_wh: tuple[int, int]
-    depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the nearest source pixels; NaN or 0 where invalid
-    prior_from_camera: PoseArray | None = None  # (4, 4) as in :class:`Frame`
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The seam: what any source of geometry says of the newest frame n of a window (sources/base.py). Every map has a
-# standard deviation and a validity; units are metres where `metric` is true, else one unit for the whole stream.
-
-
-@dataclass(frozen=True, slots=True)
 class DepthMap:
     """Inverse depth of a frame along its optical axis, with uncertainty."""
 
@@ -74,6 +54,37 @@ class DepthMap:
     sigma: FloatArray  # (h, w) standard deviation of inverse_depth, 1/m, above 0 where valid
     valid: MaskArray  # (h, w)
     metric: bool  # metres, so that no scale is estimated; else one arbitrary unit
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFrame:
+    """A frame resized and cropped by its source (`sources/base.py`); every map belongs to the pixels of ``image_rgb``.
+
+    A source carries along what it needs itself; the other optional fields stay None.
+    """
+
+    stamp_ns: int
+    image_rgb: NDArray[np.uint8]  # (h, w, 3)
+    intrinsics: Intrinsics | None  # of the resized and cropped image
+    model_from_source: PoseArray  # (3, 3) pixel homography: source pixel -> pixel of image_rgb
+    source_size_wh: tuple[int, int]
+    depth_m: FloatArray | None = None  # (h, w) of a depth sensor, the nearest source pixels; NaN or 0 where invalid
+    prior_from_camera: PoseArray | None = None  # (4, 4) as in :class:`Frame`
+    depth: DepthMap | None = None  # measured by a sensor, with its noise model applied
+    right_rgb: NDArray[np.uint8] | None = None  # (h, w, 3) of a rectified stereo pair, resized as the left image
+    baseline_m: float | None = None  # from the left to the right camera along x, above 0
+    valid: MaskArray | None = None  # (h, w) pixels that show the scene; None: all
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.image_rgb.shape[0], self.image_rgb.shape[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The seam: what any source of geometry says of the newest frame n of a window (sources/base.py). Every map has a
+# standard deviation and a validity, as DepthMap has; units are metres where `metric` is true, else one unit for the
+# whole stream.
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,72 +122,9 @@ class Window:
     or where that cannot be known.
     """
 
-    frames: tuple[ModelFrame, ...]
+    frames: tuple[PreparedFrame, ...]
     key: int
     next_key: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PairPrediction:
-    """Outputs of the three heads for P pairs (view 1, view 2); points in the pair's own, arbitrary scale.
-
-    ``points_1`` X^{1,1}: pixels of view 1 in camera 1. ``points_2`` X^{2,1}: pixels of view 2 in camera 1.
-    ``points_match`` X_m^{2,1}: where the points seen by view 2 were at view 1's time, in camera 1.
-    Maps that nobody asked for have no rows, see :class:`Wanted`.
-    """
-
-    points_1: Tensor  # (p, h, w, 3)
-    conf_1: Tensor  # (p, h, w), above 1
-    points_2: Tensor
-    conf_2: Tensor
-    points_match: Tensor
-    conf_match: Tensor
-
-
-HEADS = (1, 2, 3)  # of the network, in the order of PairPrediction's fields: X^{1,1}, X^{2,1} and X_m^{2,1}
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What will be read of a window's prediction; a predictor may leave out the rest.
-
-    ``slots``: the window's frames whose pairs with the key are read. ``from_key_heads``, ``to_key_heads``: which maps
-    of :class:`WindowPrediction`'s two orders. ``stride``: maps need not tell neighbours apart that are nearer than this
-    many pixels; they have every pixel all the same.
-    """
-
-    slots: tuple[int, ...]
-    from_key_heads: tuple[int, ...] = HEADS
-    to_key_heads: tuple[int, ...] = HEADS
-    stride: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class WindowPrediction:
-    """Both pair orders of a window against its key frame, one row for each of some frames or, by default, for all.
-
-    ``from_key``: view 1 = frame t, view 2 = key (the paper's tracking): its ``points_1`` is X^{t,t} and its
-    ``points_match`` follows the key's pixels to time t, in camera t.
-    ``to_key``: view 1 = key, view 2 = frame t (the paper's reconstruction): its ``points_2`` is X^{t,key} and its
-    ``points_match`` takes frame t's pixels back to the key's time, in the key's camera.
-    """
-
-    key: int
-    from_key: PairPrediction
-    to_key: PairPrediction
-    slots: tuple[int, ...] | None = None  # the window's frames that rows belong to; None: all, in order
-
-    def row_of(self, slot: int) -> int:
-        """The row of a frame of the window.
-
-        Raises:
-            ValueError: the frame was not asked for.
-        """
-        if self.slots is None:
-            return slot
-        if slot not in self.slots:
-            raise ValueError(f"expected one of the frames {self.slots} that were predicted, got {slot}; ask for it")
-        return self.slots.index(slot)
 
 
 class TrackingState(Enum):

@@ -1,6 +1,7 @@
 """The rolling window: which frames the network sees together, and which of them is the key."""
 
-from pomato_ros.structures import ModelFrame, Window
+from pomato_ros.errors import UnusableFrame
+from pomato_ros.structures import PreparedFrame, Window
 
 
 class RollingWindow:
@@ -15,7 +16,7 @@ class RollingWindow:
         """Options as in :class:`pomato_ros.config.WindowOptions`."""
         self._size, self._overlap, self._mode = size, overlap, mode
         self._next_size = size
-        self._frames: list[ModelFrame] = []
+        self._frames: list[PreparedFrame] = []
 
     def __len__(self) -> int:
         """Frames held."""
@@ -30,11 +31,11 @@ class RollingWindow:
         """Change the size from the next window on, so that a key and what was made of its pairs last as planned."""
         self._next_size = size
 
-    def push(self, frame: ModelFrame) -> Window:
+    def push(self, frame: PreparedFrame) -> Window:
         """Add the newest frame.
 
         Raises:
-            ValueError: the frame is not newer than the last one, or of another size; clear the window first.
+            UnusableFrame: the frame is not newer than the last one, or of another size; clear the window first.
         """
         if self._frames:
             self._check_follows(frame)
@@ -60,15 +61,15 @@ class RollingWindow:
         """Forget all frames."""
         self._frames = []
 
-    def _check_follows(self, frame: ModelFrame) -> None:
+    def _check_follows(self, frame: PreparedFrame) -> None:
         last = self._frames[-1]
         if frame.stamp_ns <= last.stamp_ns:
-            raise ValueError(
+            raise UnusableFrame(
                 f"expected a frame after {last.stamp_ns} ns, got one at {frame.stamp_ns} ns; clear the window when "
                 "time jumps back"
             )
-        if frame.image.shape != last.image.shape:
-            raise ValueError(
-                f"expected an image of shape {tuple(last.image.shape)}, got {tuple(frame.image.shape)}; clear the "
+        if frame.size_hw != last.size_hw:
+            raise UnusableFrame(
+                f"expected an image of height and width {last.size_hw}, got {frame.size_hw}; clear the "
                 "window when the size changes"
             )

@@ -16,8 +16,9 @@ from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint, save_weights
 from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
-from pomato_ros.structures import TrackingState, Wanted, Window, WindowPrediction
+from pomato_ros.structures import TrackingState, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 from pomato_ros.window import RollingWindow

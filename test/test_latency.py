@@ -10,9 +10,10 @@ from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.twin_bench import largest_error, random_frames
 from pomato_ros.latency import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, Setting, settings, window_levels
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import Wanted
+from pomato_ros.sources.dust3r.preprocess import network_inputs
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import Wanted
 from pomato_ros.window import RollingWindow
 
 SIZES = (12, 10, 8, 6)
@@ -226,5 +227,5 @@ def test_windows_whose_length_changes_on_the_way_have_the_slow_twins_pointmaps(
         newest = len(now.frames) - 1
         with torch.inference_mode():
             found = stream.predict(now, Wanted((newest,)))
-            truth = predict_window(network, torch.stack([frame.image for frame in now.frames]), now.key)
+            truth = predict_window(network, torch.stack(network_inputs(now.frames)), now.key)
         assert largest_error(found, truth, newest) <= 1e-5

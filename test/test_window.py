@@ -4,18 +4,18 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
 from pomato_ros.config import WindowOptions
-from pomato_ros.structures import ModelFrame, Window
+from pomato_ros.errors import UnusableFrame
+from pomato_ros.structures import PreparedFrame, Window
 from pomato_ros.window import RollingWindow
 
 SIZES = [(12, 4), (12, 1), (12, 11), (2, 1), (6, 5), (5, 2)]
 
 
-def frame(number: int, size_hw: tuple[int, int] = (16, 32)) -> ModelFrame:
+def frame(number: int, size_hw: tuple[int, int] = (16, 32)) -> PreparedFrame:
     image = np.zeros((*size_hw, 3), np.uint8)
-    return ModelFrame(1000 + number, torch.zeros(3, *size_hw), image, None, np.eye(3), (size_hw[1], size_hw[0]))
+    return PreparedFrame(1000 + number, image, None, np.eye(3), (size_hw[1], size_hw[0]))
 
 
 def windows_of(size: int, overlap: int, mode: str, count: int = 60) -> list[Window]:
@@ -78,7 +78,7 @@ def test_a_window_given_out_stays_as_it_is() -> None:
 def test_time_must_advance(stamp: int) -> None:
     window = RollingWindow(4, 1, "anchored")
     window.push(frame(3))
-    with pytest.raises(ValueError, match=f"expected a frame after 1003 ns, got one at {1000 + stamp} ns; clear"):
+    with pytest.raises(UnusableFrame, match=f"expected a frame after 1003 ns, got one at {1000 + stamp} ns; clear"):
         window.push(frame(stamp))
     assert numbers(window.push(frame(4))) == [3, 4]
 
@@ -86,7 +86,7 @@ def test_time_must_advance(stamp: int) -> None:
 def test_the_size_must_stay() -> None:
     window = RollingWindow(4, 1, "anchored")
     window.push(frame(0))
-    with pytest.raises(ValueError, match=r"expected an image of shape \(3, 16, 32\), got \(3, 32, 16\); clear"):
+    with pytest.raises(UnusableFrame, match=r"expected an image of height and width \(16, 32\), got \(32, 16\); clear"):
         window.push(frame(1, (32, 16)))
     assert len(window) == 1
 

@@ -13,7 +13,7 @@ from pomato_ros.evaluation import baselines
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.tracks import evaluate_tracks, scoring_focal
 from pomato_ros.sources.dust3r.stitching import stitch_windows, window_schedule
-from pomato_ros.structures import Frame, ModelFrame, Window
+from pomato_ros.structures import Frame, PreparedFrame, Window
 from pomato_ros.synthetic.clip import Clip
 
 TRACK_FRAMES = 12
@@ -78,7 +78,7 @@ def query_pixels(clip: Clip, seed: int) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def follow(
     predictor: WindowPredictor,
-    prepare: Callable[[Frame], ModelFrame],
+    prepare: Callable[[Frame], PreparedFrame],
     clip: Clip,
     pixels: tuple[NDArray[np.int64], NDArray[np.int64]],
     frames: int,
@@ -107,7 +107,7 @@ def follow(
 
 
 def score_tracks(
-    predictor: WindowPredictor, prepare: Callable[[Frame], ModelFrame], clip: Clip, seed: int, frames: int
+    predictor: WindowPredictor, prepare: Callable[[Frame], PreparedFrame], clip: Clip, seed: int, frames: int
 ) -> TrackScores:
     """The network's tracks through the first ``frames`` frames, and points that never move.
 

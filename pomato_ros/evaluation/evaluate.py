@@ -26,7 +26,7 @@ from pomato_ros.evaluation.opencv_baseline import grade_opencv
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import Frame, ModelFrame
+from pomato_ros.structures import Frame, PreparedFrame
 from pomato_ros.synthetic.clip import Clip
 
 
@@ -54,7 +54,7 @@ class Subject:
 
     engine: Perceiver
     predictor: WindowPredictor
-    prepare: Callable[[Frame], ModelFrame]
+    prepare: Callable[[Frame], PreparedFrame]
 
 
 def subject_of(engine: Perceiver, predictor: WindowPredictor, long_side_px: int, patch_px: int) -> Subject:

@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from pomato_ros.structures import Frame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
+from pomato_ros.structures import Frame, Window
 from pomato_ros.synthetic.clip import Clip
 
 

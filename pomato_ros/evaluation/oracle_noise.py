@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pomato_ros.structures import FloatArray, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
+from pomato_ros.structures import FloatArray, Window
 from pomato_ros.synthetic.clip import Clip
 
 OWN, OTHER, MATCH, WINDOW = range(4)  # whose errors are drawn: X^{1,1}, X^{2,1}, X_m^{2,1}, a window's unit

@@ -2,15 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 
 import numpy as np
 import torch
 from rich.table import Table
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pomato_ros.config import NetworkConfig, WindowOptions
@@ -20,10 +21,11 @@ from pomato_ros.evaluation.host_syncs import HostSyncWatch, count_cuda_syncs
 from pomato_ros.evaluation.report import FlatValue, plain, shown
 from pomato_ros.pointmap_scene.reference import wanted_of
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.structures import PreparedFrame, Window
 from pomato_ros.window import RollingWindow
 
 FRAME_NS = 100_000_000
@@ -53,17 +55,13 @@ class Arithmetic:
     host_syncs: int  # of a step of the stream: operations after which the host of a GPU would wait
 
 
-def random_frames(size_wh: tuple[int, int], device: str = "cpu") -> Iterator[ModelFrame]:
+def random_frames(size_wh: tuple[int, int]) -> Iterator[PreparedFrame]:
     """Frames of noise, one after the other for ever."""
     width, height = size_wh
-    generator = torch.Generator().manual_seed(0)
-    pixels = np.zeros((height, width, 3), np.uint8)
-    number = 0
-    while True:
-        noise = torch.zeros(3, height, width, device=device)
-        image = noise if device == "meta" else 2 * torch.rand(3, height, width, generator=generator) - 1
-        yield ModelFrame(number * FRAME_NS, image, pixels, None, np.eye(3), size_wh)
-        number += 1
+    rng = np.random.default_rng(0)
+    for number in count():
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        yield PreparedFrame(number * FRAME_NS, pixels, None, np.eye(3), size_wh)
 
 
 def wanted_by_scene(window: Window) -> Wanted:
@@ -72,7 +70,7 @@ def wanted_by_scene(window: Window) -> Wanted:
     return wanted_of(window, (newest if window.key != newest else 0,))
 
 
-def next_hop(window: RollingWindow, frames: Iterator[ModelFrame], hop: int) -> list[tuple[Window, Wanted]]:
+def next_hop(window: RollingWindow, frames: Iterator[PreparedFrame], hop: int) -> list[tuple[Window, Wanted]]:
     """Push ``hop`` frames; the windows to evaluate for them, one for each key, with what the scene reads of each."""
     pushed = [window.push(next(frames)) for _ in range(hop)]
     groups = [list(group) for _, group in groupby(pushed, key=key_ns)]
@@ -171,6 +169,11 @@ def largest_error(found: WindowPrediction, truth: WindowPrediction, slot: int) -
     return worst
 
 
+def meta_images(images: Sequence[Tensor]) -> Tensor:
+    """(b, 3, h, w) on torch's ``meta`` device, as an upload to a GPU would give."""
+    return torch.empty(len(images), *images[0].shape, device="meta")
+
+
 @torch.inference_mode()
 def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tuple[int, int]) -> Arithmetic:
     """Counted by torch on tensors without content, so any size takes no memory and no time to speak of.
@@ -180,9 +183,9 @@ def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tup
     device = torch.device("meta")
     with device:
         network = Pomato(config).eval()
-    frames = random_frames(size_wh, "meta")
+    frames = random_frames(size_wh)
     window = RollingWindow(options.window_size, options.overlap, options.mode)
-    stream = WindowStream(network, device, upload=lambda images: torch.stack(tuple(images)))
+    stream = WindowStream(network, device, upload=meta_images)
     counted = []
     hop = options.window_hop
     for number in range(0, options.window_size + period_of(options) * hop, hop):

@@ -54,19 +54,18 @@ from pomato_ros.pointmap_scene.scale import (
 )
 from pomato_ros.pointmap_scene.tracks import TOLD_BLUR_PX, Tracker, TrackObservation, empty_track_set
 from pomato_ros.pointmap_scene.trust import ENOUGH_ALONE, PoseTrust
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.structures import (
     FloatArray,
     Intrinsics,
     MaskArray,
-    ModelFrame,
     ObjectSet,
     PoseArray,
+    PreparedFrame,
     SceneEstimate,
     TrackingState,
     TrackSet,
-    Wanted,
     Window,
-    WindowPrediction,
 )
 
 LOGGER = logging.getLogger(__name__)
@@ -242,7 +241,7 @@ class SceneEstimator:
         )
 
     def _correct_scale(
-        self, newest: ModelFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
+        self, newest: PreparedFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
     ) -> float:
         """The factor by which a sensor has everything longer; the world has grown by it about the newest camera.
 
@@ -269,7 +268,7 @@ class SceneEstimator:
         return factor
 
     def _measured_scale(
-        self, newest: ModelFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
+        self, newest: PreparedFrame, place: Placement, depth: FloatArray, confidence: FloatArray, static: MaskArray
     ) -> ScaleMeasurement | None:
         """What the sensor of ``scale_source`` says of the world's unit at the newest frame, if anything."""
         source = self.config.scale.scale_source
@@ -307,7 +306,7 @@ class SceneEstimator:
         return motion_mask(maps.points_2, maps.points_match, scene.mask_threshold, scene.mask_floor).numpy()
 
     def _moving_in_image(
-        self, newest: ModelFrame, place: Placement, mask: MaskArray, depth_m: FloatArray, intrinsics: Intrinsics
+        self, newest: PreparedFrame, place: Placement, mask: MaskArray, depth_m: FloatArray, intrinsics: Intrinsics
     ) -> MaskArray:
         """What moves (h, w) in the newest image: ``mask``, the network's, but by flow and poses where that is weak.
 
@@ -622,7 +621,7 @@ class SceneEstimator:
 
     def _points(
         self,
-        newest: ModelFrame,
+        newest: PreparedFrame,
         own_units: FloatArray,
         metres_per_unit: float,
         depth_m: FloatArray,
@@ -646,7 +645,7 @@ class SceneEstimator:
             factor = cv2.cvtColor(told * np.float32(metres_per_unit), cv2.COLOR_GRAY2RGB)
             return np.multiply(own_units, factor, out=factor), told
 
-    def _remember(self, newest: ModelFrame, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
+    def _remember(self, newest: PreparedFrame, place: Placement, depth_m: FloatArray, static: MaskArray) -> None:
         """Keep what later windows start from; nothing of a lost frame."""
         if place.world_from_camera is None or place.covariance is None:
             return
@@ -717,7 +716,7 @@ class SceneEstimator:
 
     def _find_objects(
         self,
-        newest: ModelFrame,
+        newest: PreparedFrame,
         place: Placement,
         depth_m: FloatArray,
         mask: MaskArray,
@@ -759,7 +758,7 @@ class SceneEstimator:
         self._tracker.forget_frames_before(stamp_ns)
 
 
-def frame_at(window: Window, stamp_ns: int) -> ModelFrame:
+def frame_at(window: Window, stamp_ns: int) -> PreparedFrame:
     """The frame of a window with this stamp."""
     return next(frame for frame in window.frames if frame.stamp_ns == stamp_ns)
 

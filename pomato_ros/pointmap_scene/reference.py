@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pomato_ros.structures import HEADS, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.sources.dust3r.prediction import HEADS, PairPrediction, Wanted, WindowPrediction
+from pomato_ros.structures import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from pomato_ros.structures import (
     Correspondence,
     DepthMap,
     Frame,
-    ModelFrame,
     MotionEvidence,
     PosePrior,
+    PreparedFrame,
     Window,
 )
 
@@ -64,7 +64,7 @@ class Source(Protocol):
     def capabilities(self) -> Capabilities:
         """What it can say."""
 
-    def prepare(self, frame: Frame) -> ModelFrame:
+    def prepare(self, frame: Frame) -> PreparedFrame:
         """Resize and crop a frame to the size the source works at.
 
         Raises:

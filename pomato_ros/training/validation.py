@@ -8,8 +8,8 @@ from torch import Tensor
 from pomato_ros.config import SceneOptions
 from pomato_ros.pointmap_scene.motion_mask import motion_mask
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import WindowPrediction
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import WindowPrediction
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import WorldConfig, render_clip
 from pomato_ros.training.config import HELD_OUT_SEED, Stage, TrainConfig

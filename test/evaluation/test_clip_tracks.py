@@ -17,8 +17,9 @@ from pomato_ros.evaluation.clip_tracks import (
     track_truth,
 )
 from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.sources.dust3r.prediction import WindowPrediction
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import Frame, ModelFrame, Window, WindowPrediction
+from pomato_ros.structures import Frame, PreparedFrame, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -47,7 +48,7 @@ def long_clip() -> Clip:
 
 
 @pytest.fixture
-def prepare() -> Callable[[Frame], ModelFrame]:
+def prepare() -> Callable[[Frame], PreparedFrame]:
     return lambda frame: prepare_frame(frame, 32, 16)
 
 

@@ -8,10 +8,10 @@ import torch
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.host_syncs import HostSyncWatch
-from pomato_ros.evaluation.twin_bench import random_frames, wanted_by_scene
+from pomato_ros.evaluation.twin_bench import meta_images, random_frames, wanted_by_scene
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import Wanted
 from pomato_ros.sources.dust3r.streaming import WindowStream
-from pomato_ros.structures import Wanted
 from pomato_ros.window import RollingWindow
 
 META = torch.device("meta")
@@ -57,9 +57,9 @@ def test_between_upload_and_download_no_step_waits(config: NetworkConfig, mode: 
     """The meta device stands for a GPU: its tensors are made there, and whatever crosses would be seen."""
     with META:
         network = Pomato(config).eval()
-    frames = random_frames((48, 32), "meta")
+    frames = random_frames((48, 32))
     window = RollingWindow(4, 1, mode)
-    stream = WindowStream(network, META, torch.stack)
+    stream = WindowStream(network, META, meta_images)
     for number in range(9):
         now = window.push(next(frames))
         newest = len(now.frames) - 1

@@ -17,8 +17,9 @@ from pomato_ros.evaluation.oracle_noise import (
     sensed_depth,
     smooth_weights,
 )
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import Window
 from pomato_ros.synthetic.clip import Clip
 
 NO_OUTLIERS = dataclasses.replace(ISSUE_NOISE, outlier_share=0.0)

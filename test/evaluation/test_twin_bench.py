@@ -22,8 +22,9 @@ from pomato_ros.evaluation.twin_bench import (
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import Again, Tensors, record_eagerly
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
-from pomato_ros.structures import Wanted, Window, WindowPrediction
+from pomato_ros.structures import Window
 
 SIZE_WH = (48, 32)
 OPTIONS = WindowOptions(window_size=6, overlap=2)

@@ -31,8 +31,9 @@ from pomato_ros.pointmap_scene.estimator import (
 )
 from pomato_ros.pointmap_scene.landmarks import LandmarkPose
 from pomato_ros.pointmap_scene.odometry import RelativePose
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import PairPrediction, SceneEstimate, TrackingState, Window, WindowPrediction
+from pomato_ros.structures import SceneEstimate, TrackingState, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 from pomato_ros.window import RollingWindow

@@ -7,8 +7,9 @@ import torch
 
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.pointmap_scene.reference import ReferencePair, reference_pair, wanted_of
+from pomato_ros.sources.dust3r.prediction import HEADS
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import HEADS, Window
+from pomato_ros.structures import Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 

@@ -9,8 +9,9 @@ import torch
 from pomato_ros.config import NetworkConfig
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import WindowPrediction
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import Window, WindowPrediction
+from pomato_ros.structures import Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import render_clip
 from pomato_ros.training import validation

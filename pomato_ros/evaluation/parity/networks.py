@@ -18,9 +18,9 @@ from pomato_ros.sources.dust3r.attention import NORM_EPS
 from pomato_ros.sources.dust3r.dpt_head import activate
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.position import RotaryTables, token_positions
+from pomato_ros.sources.dust3r.prediction import PairPrediction
 from pomato_ros.sources.dust3r.preprocess import normalise
 from pomato_ros.sources.dust3r.wiring import Wiring, predict_wiring
-from pomato_ros.structures import PairPrediction
 
 WEIGHTS = "sd/"
 IMAGE_TOLERANCE = 1e-6

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.temporal import Prepared
-from pomato_ros.structures import PairPrediction, WindowPrediction
 
 EarlyModules = tuple[Prepared, Prepared]  # of the first two motion modules, which read single frames' tokens
 TokenList = Sequence[Tensor] | Mapping[int, Tensor]  # by depth; of a mapping only the depths that a head reads
@@ -21,7 +21,7 @@ class HeadSpec:
     """One evaluation of a head: the only place that says which weights read which view.
 
     Attributes:
-        number: as in :class:`pomato_ros.structures.Wanted`.
+        number: as in :class:`pomato_ros.sources.dust3r.prediction.Wanted`.
         module: the network's submodule; two entries may name the same one.
         view: 0 or 1, the view of the pair whose tokens it reads.
         maps: the names of its outputs, in the order in which :meth:`Head.maps_of` gives them.

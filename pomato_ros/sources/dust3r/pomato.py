@@ -5,14 +5,15 @@ from torch import Tensor
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.dpt_head import PointmapHead
 from pomato_ros.sources.dust3r.heads import HeadSpec
+from pomato_ros.sources.dust3r.prediction import PairPrediction
 from pomato_ros.sources.dust3r.trunk import Grid, Trunk
-from pomato_ros.structures import PairPrediction
 
 
 class Pomato(Trunk):
     """POMATO, pairwise or temporal (``config.temporal_length > 0``). All pairs of one call share a size.
 
-    Maps are the fields of :class:`pomato_ros.structures.PairPrediction`. Motion modules start as the identity.
+    Maps are the fields of :class:`pomato_ros.sources.dust3r.prediction.PairPrediction`. Motion modules start as the
+    identity.
     """
 
     HEADS = (

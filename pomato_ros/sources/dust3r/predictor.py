@@ -14,10 +14,12 @@ from pomato_ros.hardware import choose_device, choose_precision
 from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import GraphRecorder, Recorder, Replays
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
+from pomato_ros.sources.dust3r.preprocess import network_inputs
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.transfer import transfer_to
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import Wanted, Window, WindowPrediction
+from pomato_ros.structures import Window
 
 SMALL_NETWORK = 10_000_000  # parameters
 LOGGER = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class Predictor:
             if self._stream is not None:
                 prediction = self._stream.predict(window, wanted or Wanted(tuple(range(len(window.frames)))))
             else:
-                images = self._transfer.up([frame.image for frame in window.frames])
+                images = self._transfer.up(network_inputs(window.frames))
                 prediction = predict_window(self._network, images, window.key)
         return self._transfer.down(prediction)
 

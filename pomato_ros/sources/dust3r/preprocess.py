@@ -1,6 +1,6 @@
 """From images to the network's input: the package's own rule, and the three rules of the published loaders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.camera import crop_homography, resize_homography, transform_intrinsics
-from pomato_ros.structures import Frame, ModelFrame
+from pomato_ros.structures import Frame, PreparedFrame
 
 SQUARE_SIZE_PX = 224  # the published loaders treat this size in another way than all others
 PATCH_PX = 16
@@ -23,7 +24,12 @@ def normalise(image_rgb: NDArray[np.uint8]) -> Tensor:
     return torch.movedim((image / 255.0 - 0.5) / 0.5, -1, -3)
 
 
-def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -> ModelFrame:
+def network_inputs(frames: Iterable[PreparedFrame]) -> list[Tensor]:
+    """The network's input for each frame, (3, h, w) float32 in [-1, 1]."""
+    return [normalise(frame.image_rgb) for frame in frames]
+
+
+def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -> PreparedFrame:
     """Resize the long side, crop to whole patches around the centre, normalise; the intrinsics stay true.
 
     Args:
@@ -32,17 +38,17 @@ def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -
         patch_size: both sides of the result are multiples of it.
 
     Raises:
-        ValueError: not an 8-bit RGB image, too thin to leave one patch, or with a depth image of another size.
+        UnusableFrame: not an 8-bit RGB image, too thin to leave one patch, or with a depth image of another size.
     """
     image = frame.image_rgb
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"expected an image (h, w, 3) of uint8, got {image.shape} of {image.dtype}")
+        raise UnusableFrame(f"expected an image (h, w, 3) of uint8, got {image.shape} of {image.dtype}")
     height, width = image.shape[:2]
     scale = long_side_px / max(height, width)
     resized_width, resized_height = round(width * scale), round(height * scale)
     crop_width, crop_height = (side // patch_size * patch_size for side in (resized_width, resized_height))
     if not crop_width or not crop_height:
-        raise ValueError(
+        raise UnusableFrame(
             f"an image of {width}x{height} px resized to a long side of {long_side_px} px is smaller than one patch of "
             f"{patch_size} px; use a larger image_size or a less elongated image"
         )
@@ -57,11 +63,10 @@ def prepare_frame(frame: Frame, long_side_px: int, patch_size: int = PATCH_PX) -
     depth_m = frame.depth_m
     if depth_m is not None:
         if depth_m.shape != (height, width):
-            raise ValueError(f"expected a depth image of the image's shape {(height, width)}, got {depth_m.shape}")
+            raise UnusableFrame(f"expected a depth image of the image's shape {(height, width)}, got {depth_m.shape}")
         depth_m = nearest_pixels(depth_m, model_from_source, (crop_width, crop_height))
-    return ModelFrame(
+    return PreparedFrame(
         stamp_ns=frame.stamp_ns,
-        image=normalise(cropped),
         image_rgb=cropped,
         intrinsics=intrinsics,
         model_from_source=model_from_source,

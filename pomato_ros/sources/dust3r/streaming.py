@@ -24,10 +24,12 @@ from torch import Tensor
 
 from pomato_ros.sources.dust3r.cuda_graphs import PlainRuns, Replays, Tensors
 from pomato_ros.sources.dust3r.heads import PATCH_SIZE_PX, EarlyModules, Head, HeadSpec, Maps, WindowMaps
+from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
+from pomato_ros.sources.dust3r.preprocess import network_inputs
 from pomato_ros.sources.dust3r.temporal import Prepared, Projected, stack_prepared
 from pomato_ros.sources.dust3r.transfer import PlainTransfer
 from pomato_ros.sources.dust3r.trunk import Trunk
-from pomato_ros.structures import ModelFrame, Wanted, Window, WindowPrediction
+from pomato_ros.structures import PreparedFrame, Window
 
 TokenLists = tuple[dict[int, Tensor], dict[int, Tensor]]  # of view 1 and of view 2, (n, c) by depth that heads read
 
@@ -48,18 +50,18 @@ class OrderedPairs:
 class KeyedPairs:
     """Frames paired with one key, in the window's order."""
 
-    key: ModelFrame
-    frames: list[ModelFrame] = field(default_factory=list)
+    key: PreparedFrame
+    frames: list[PreparedFrame] = field(default_factory=list)
     from_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = frame, view 2 = key
     to_key: OrderedPairs = field(default_factory=OrderedPairs)  # view 1 = key, view 2 = frame
 
-    def begins(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> bool:
+    def begins(self, key: PreparedFrame, frames: Sequence[PreparedFrame]) -> bool:
         """Whether these are the first pairs of a window with ``key`` and ``frames``."""
         known = len(self.frames)
         return self.key is key and known <= len(frames) and all(map(same, self.frames, frames[:known]))
 
 
-def same(one: ModelFrame, other: ModelFrame) -> bool:
+def same(one: PreparedFrame, other: PreparedFrame) -> bool:
     """Whether two are one frame, not only alike."""
     return one is other
 
@@ -88,8 +90,8 @@ class WindowStream:
         self._run = PlainRuns() if run is None else run
         self._depths = network.kept_depths[1:]
         self._heads = [(spec, network.head(spec)) for spec in network.HEADS]
-        self._image_hw: tuple[int, ...] = ()
-        self._encoded: list[tuple[ModelFrame, Tensor]] = []
+        self._image_hw = (0, 0)
+        self._encoded: list[tuple[PreparedFrame, Tensor]] = []
         self._pairs: KeyedPairs | None = None
         self._next_pairs: KeyedPairs | None = None
 
@@ -99,7 +101,7 @@ class WindowStream:
 
     def maps(self, window: Window, wanted: Wanted) -> WindowMaps:
         """What is ``wanted`` of the pairs of ``window``; on the network's device."""
-        self._watch_size(window.frames[0].image)
+        self._watch_size(window.frames[0].size_hw)
         self._encode(window.frames)
         pairs = self._update_pairs(window)
         orders = ((pairs.from_key, wanted.from_key_heads), (pairs.to_key, wanted.to_key_heads))
@@ -107,25 +109,31 @@ class WindowStream:
         for spec, head in self._heads:
             read = [order for order, heads in orders if spec.number in heads]
             found = iter(self._evaluate(spec, head, read, window, wanted))
-            none = self._no_rows(head, window.frames[0].image) if len(read) < len(orders) else ()
+            none = self._no_rows(head) if len(read) < len(orders) else ()
             for (_, heads), into in zip(orders, maps, strict=True):
                 into |= zip(spec.maps, next(found) if spec.number in heads else none, strict=True)
         return WindowMaps(window.key, maps[0], maps[1], wanted.slots)
 
-    def _no_rows(self, head: Head, image: Tensor) -> Tensors:
+    def _no_rows(self, head: Head) -> Tensors:
         """The maps of a head that nobody reads: of the right shape, without rows."""
-        return head.maps_of(torch.zeros(0, head.channels, *image.shape[1:], device=self._device))
+        return head.maps_of(torch.zeros(0, head.channels, *self._image_hw, device=self._device))
 
     def forget(self) -> None:
         """Let go of all frames; pieces that were recorded stay, they know sizes only."""
         self._encoded, self._pairs, self._next_pairs = [], None, None
 
-    def _watch_size(self, image: Tensor) -> None:
+    def _watch_size(self, image_hw: tuple[int, int]) -> None:
         """Nothing that was made for images of another size is of any use."""
-        if image.shape[1:] != self._image_hw:
+        if image_hw != self._image_hw:
             self.forget()
             self._run.forget()
-            self._image_hw = tuple(image.shape[1:])
+            self._image_hw = image_hw
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self._image_hw
+        return height // PATCH_SIZE_PX, width // PATCH_SIZE_PX
 
     def _evaluate(
         self, spec: HeadSpec, head: Head, orders: Sequence[OrderedPairs], window: Window, wanted: Wanted
@@ -133,7 +141,7 @@ class WindowStream:
         """Maps (len(wanted.slots), ...) of one head for each of ``orders``, all in one evaluation."""
         if not orders:
             return []
-        grid = self._network.grid_of(window.frames[0].image)
+        grid = self._grid
         frames = len(window.frames)
         stacks = [order.stacked(spec.view, head.hooks) for order in orders]
         inputs = [torch.cat(parts) for parts in zip(*stacks, strict=True)]
@@ -159,12 +167,12 @@ class WindowStream:
             known.extend(zip(of_parts(parts[:4]).rows(), of_parts(parts[4:]).rows(), strict=True))
         return known
 
-    def _encode(self, frames: Sequence[ModelFrame]) -> None:
+    def _encode(self, frames: Sequence[PreparedFrame]) -> None:
         """Tokens of every frame of the window; those of others are dropped."""
         known = {id(frame): tokens for frame, tokens in self._encoded}
         new = [frame for frame in frames if id(frame) not in known]
         if new:
-            (tokens,) = self._run("encode", self._encode_piece, self._upload([frame.image for frame in new]))
+            (tokens,) = self._run("encode", self._encode_piece, self._upload(network_inputs(new)))
             known |= {id(frame): row for frame, row in zip(new, tokens, strict=True)}
         self._encoded = [(frame, known[id(frame)]) for frame in frames]
 
@@ -190,12 +198,12 @@ class WindowStream:
         self._decode([(begun, frame) for begun, frames in wanted for frame in frames[len(begun.frames) :]])
         return pairs
 
-    def _begun(self, key: ModelFrame, frames: Sequence[ModelFrame]) -> KeyedPairs:
+    def _begun(self, key: PreparedFrame, frames: Sequence[PreparedFrame]) -> KeyedPairs:
         """Pairs of a window so far, if any were made."""
         kept = (pairs for pairs in (self._pairs, self._next_pairs) if pairs is not None and pairs.begins(key, frames))
         return next(kept, KeyedPairs(key))
 
-    def _decode(self, jobs: Sequence[tuple[KeyedPairs, ModelFrame]]) -> None:
+    def _decode(self, jobs: Sequence[tuple[KeyedPairs, PreparedFrame]]) -> None:
         """Pairs that are missing, in both orders, all in one evaluation; a key with itself is one pair, not two.
 
         Of a symmetric network the second order is the first one with its views exchanged.
@@ -209,7 +217,7 @@ class WindowStream:
             turned = []
         rows += [rows[number][::-1] for number in turned]
         tokens_1, tokens_2 = (torch.stack([known[id(frame)] for frame in view]) for view in zip(*rows, strict=True))
-        grid = self._network.grid_of(jobs[0][1].image)
+        grid = self._grid
         decoded = self._run(("decode", grid), partial(self._decode_piece, grid), tokens_1, tokens_2)
         count = len(self._depths)
         for number, (pairs, frame) in enumerate(jobs):

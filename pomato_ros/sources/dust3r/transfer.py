@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pomato_ros.structures import PairPrediction, WindowPrediction
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 
 MAPS = [item.name for item in fields(PairPrediction)]
 

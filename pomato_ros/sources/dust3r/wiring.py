@@ -6,8 +6,8 @@ from torch import Tensor
 
 from pomato_ros.sources.dust3r.heads import WindowMaps
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.trunk import Trunk
-from pomato_ros.structures import PairPrediction, WindowPrediction
 
 
 class Wiring(Enum):

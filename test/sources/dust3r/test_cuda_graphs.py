@@ -13,9 +13,10 @@ import torch
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.cuda_graphs import MOST_PIECES, Again, Replays, Tensors, record_eagerly
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.transfer import HostLane, StagedTransfer
-from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.structures import PreparedFrame, Window
 from pomato_ros.window import RollingWindow
 
 CPU = torch.device("cpu")
@@ -29,10 +30,9 @@ def network(request: pytest.FixtureRequest, tiny_config: NetworkConfig, make_net
     return make_network(dataclasses.replace(tiny_config, **changes))
 
 
-def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> ModelFrame:
-    image = torch.randn(3, *size_hw, generator=torch.Generator().manual_seed(number))
-    pixels = np.zeros((*size_hw, 3), np.uint8)
-    return ModelFrame(1000 + number, image, pixels, None, np.eye(3), (size_hw[1], size_hw[0]))
+def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> PreparedFrame:
+    pixels = np.random.default_rng(number).integers(0, 256, (*size_hw, 3), np.uint8)
+    return PreparedFrame(1000 + number, pixels, None, np.eye(3), (size_hw[1], size_hw[0]))
 
 
 def windows_of(mode: str, count: int, size_hw: tuple[int, int] = (32, 48), size: int = SIZE) -> list[Window]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pomato_ros.config import FULL_PAIRWISE, FULL_TEMPORAL, NetworkConfig
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction
 from pomato_ros.sources.dust3r.trunk import initialise
-from pomato_ros.structures import PairPrediction
 
 OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]
 SIZES = [(64, 48), (48, 64), (80, 48), (16, 16), (112, 80)]  # height, width; odd and even grids, portrait, one patch

@@ -14,10 +14,11 @@ from pomato_ros.sources.dust3r.checkpoint import Checkpoint, file_sha256, save_w
 from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.position import kept_code, kept_rotary
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
-from pomato_ros.sources.dust3r.preprocess import prepare_frame
+from pomato_ros.sources.dust3r.preprocess import network_inputs, prepare_frame
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import Frame, PairPrediction, Window, WindowPrediction
+from pomato_ros.structures import Frame, Window
 
 OUTPUTS = [item.name for item in dataclasses.fields(PairPrediction)]
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ def halves(prediction: WindowPrediction) -> dict[str, torch.Tensor]:
 def test_a_window_is_predicted_as_the_network_alone_does(network: Pomato, weights: Path, key: int) -> None:
     seen = window(key=key)
     prediction = Predictor.from_options(options(weights, precision="fp32")).predict(seen)
-    images = torch.stack([frame.image for frame in seen.frames])
+    images = torch.stack(network_inputs(seen.frames))
     expected = halves(predict_window(network, images, key))
     assert prediction.key == key
     for name, value in halves(prediction).items():
@@ -85,7 +86,7 @@ def test_weights_held_in_half_precision_give_what_autocast_gives(network: Pomato
     seen = window()
     found = halves(Predictor.from_options(options(weights, precision="bf16", reuse=False)).predict(seen))
     with torch.autocast("cpu", torch.bfloat16):
-        expected = halves(predict_window(network, torch.stack([frame.image for frame in seen.frames]), 0))
+        expected = halves(predict_window(network, torch.stack(network_inputs(seen.frames)), 0))
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], atol=0, rtol=0)
 

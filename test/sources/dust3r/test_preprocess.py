@@ -15,7 +15,7 @@ from pomato_ros.sources.dust3r.preprocess import (
     prepare_frame,
     tracking_rule,
 )
-from pomato_ros.structures import Frame, Intrinsics, ModelFrame
+from pomato_ros.structures import Frame, Intrinsics, PreparedFrame
 
 SIZES_WH = [(640, 480), (480, 640), (1280, 720), (333, 517), (128, 96), (60, 40)]
 EXIF_ORIENTATION = 0x0112
@@ -28,14 +28,14 @@ def gradient(width: int, height: int) -> np.ndarray:
     return np.round(np.stack((x, y, 0.5 + 0 * x), axis=-1) * 255).astype(np.uint8)
 
 
-def prepared(width: int, height: int, long_side_px: int = 256, intrinsics: Intrinsics | None = None) -> ModelFrame:
+def prepared(width: int, height: int, long_side_px: int = 256, intrinsics: Intrinsics | None = None) -> PreparedFrame:
     return prepare_frame(Frame(stamp_ns=7, image_rgb=gradient(width, height), intrinsics=intrinsics), long_side_px)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES_WH)
 def test_size_is_whole_patches_and_keeps_the_orientation(width: int, height: int) -> None:
     frame = prepared(width, height)
-    rows, columns = frame.image.shape[1:]
+    rows, columns = frame.size_hw
     assert frame.image_rgb.shape == (rows, columns, 3)
     assert rows % 16 == 0
     assert columns % 16 == 0
@@ -63,7 +63,7 @@ def test_a_ray_through_a_pixel_stays(width: int, height: int) -> None:
     intrinsics = Intrinsics(500.0, 510.0, width / 2 + 3, height / 2 - 4, width, height)
     frame = prepared(width, height, intrinsics=intrinsics)
     assert frame.intrinsics is not None
-    assert (frame.intrinsics.height_px, frame.intrinsics.width_px) == frame.image.shape[1:]
+    assert (frame.intrinsics.height_px, frame.intrinsics.width_px) == frame.size_hw
     pixels = np.random.default_rng(0).uniform(0, min(width, height), size=(10, 2))
     before = unproject(pixels, np.ones(10), intrinsics.matrix())
     after = unproject(transform_pixels(frame.model_from_source, pixels), np.ones(10), frame.intrinsics.matrix())
@@ -96,9 +96,9 @@ def test_shrinking_averages_fine_patterns_away() -> None:
 
 def test_the_tensor_holds_the_same_pixels_between_minus_one_and_one() -> None:
     frame = prepared(640, 480)
-    back = torch.round((frame.image * 0.5 + 0.5) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    back = torch.round((normalise(frame.image_rgb) * 0.5 + 0.5) * 255).to(torch.uint8).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(back, frame.image_rgb)
-    assert frame.image.dtype == torch.float32
+    assert normalise(frame.image_rgb).dtype == torch.float32
 
 
 def test_normalise_maps_black_and_white_and_keeps_leading_axes() -> None:

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.dpt_head import activate
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
+from pomato_ros.sources.dust3r.preprocess import network_inputs
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.wiring import predict_window
-from pomato_ros.structures import ModelFrame, PairPrediction, Wanted, Window, WindowPrediction
+from pomato_ros.structures import PreparedFrame, Window
 from pomato_ros.window import RollingWindow
 
 CPU = torch.device("cpu")
@@ -30,10 +32,9 @@ HEADS_READ = [
 ]
 
 
-def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> ModelFrame:
-    image = torch.randn(3, *size_hw, generator=torch.Generator().manual_seed(number))
-    pixels = np.zeros((*size_hw, 3), np.uint8)
-    return ModelFrame(1000 + number, image, pixels, None, np.eye(3), (size_hw[1], size_hw[0]))
+def make_frame(number: int, size_hw: tuple[int, int] = (32, 48)) -> PreparedFrame:
+    pixels = np.random.default_rng(number).integers(0, 256, (*size_hw, 3), np.uint8)
+    return PreparedFrame(1000 + number, pixels, None, np.eye(3), (size_hw[1], size_hw[0]))
 
 
 def windows_of(mode: str, count: int = 17) -> list[Window]:
@@ -48,7 +49,7 @@ def network(request: pytest.FixtureRequest, tiny_config: NetworkConfig, make_net
 
 
 def assert_twins(network: Pomato, window: Window, found: WindowPrediction, wanted: Wanted) -> None:
-    images = torch.stack([frame.image for frame in window.frames])
+    images = torch.stack(network_inputs(window.frames))
     twin = predict_window(network, images, window.key)
     assert found.key == window.key
     for order, heads in (("from_key", wanted.from_key_heads), ("to_key", wanted.to_key_heads)):
@@ -93,12 +94,12 @@ def test_coarse_maps_are_the_heads_own_enlarged(network: Pomato) -> None:
     for window in windows_of("anchored", 9):
         newest = len(window.frames) - 1
         found = stream.predict(window, Wanted((newest,), (1, 3), (2, 3), stride=2))
-        tokens = network.encode(torch.stack([frame.image for frame in window.frames]))
-        grid = network.grid_of(window.frames[0].image)
+        images = torch.stack(network_inputs(window.frames))
+        tokens, grid = network.encode(images), network.grid_of(images)
         lists, _ = network.decode(tokens, tokens[:1].expand_as(tokens), grid)
         raw = network.downstream_head1.dpt(lists, grid, len(tokens), 2)[newest : newest + 1]
         points, conf = activate(F.interpolate(raw, scale_factor=2, mode="bilinear", align_corners=True))
-        assert conf.shape[1:] == window.frames[0].image.shape[1:]
+        assert conf.shape[1:] == window.frames[0].size_hw
         torch.testing.assert_close(found.from_key.points_1, points, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(found.from_key.conf_1, conf, atol=1e-4, rtol=1e-4)
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.transfer import HostLane, PlainTransfer, StagedTransfer, transfer_to
-from pomato_ros.structures import PairPrediction, WindowPrediction
 
 CPU = torch.device("cpu")
 SIZE_HW = (4, 6)

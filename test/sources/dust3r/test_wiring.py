@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.prediction import PairPrediction
 from pomato_ros.sources.dust3r.wiring import Wiring, predict_window, predict_wiring
-from pomato_ros.structures import PairPrediction
 
 BATCH, FRAMES = 2, 3
 # views 1 and 2 of frame t, as frame numbers
