@@ -91,20 +91,46 @@ def camera_flow(
 
 def flow_cost(flow: Tensor, measured: Tensor, static: Tensor) -> Tensor:
     """Smooth L1 between two flows (e, h, w, 2) px on ``static`` (e, h, w), outliers dropped, mean of what is left."""
-    each = F.smooth_l1_loss(flow, measured, reduction="none", beta=1.0)
-    kept = (each < DROPPED_FLOW_LOSS) & static[..., None]
+    known = measured.isfinite()
+    each = F.smooth_l1_loss(flow, torch.where(known, measured, flow.detach()), reduction="none", beta=1.0)
+    kept = (each < DROPPED_FLOW_LOSS) & static[..., None] & known
     return torch.where(kept, each, 0.0).sum() / kept.sum().clamp(min=1)
 
 
-def sequence_flow_cost(
-    variables: AlignmentVariables, edges: Tensor, flow_ij: Tensor, flow_ji: Tensor, static: Tensor
-) -> Tensor:
-    """MonST3R's flow term over all edges (e, 2), both directions; ``static`` (n, h, w) of each image's own pixels."""
-    total = variables.log_depth.new_zeros(())
-    for (source, target), measured in ((edges.unbind(-1), flow_ij), (edges.flip(-1).unbind(-1), flow_ji)):
-        flow = edge_camera_flow(variables, source, target)
-        total = total + flow_cost(flow, measured, static[source])
-    return total
+@dataclass(frozen=True)
+class MeasuredFlow:
+    """Optical flow along E edges (i, j), both ways, and the pixels where it is the camera's alone.
+
+    Attributes:
+        edges: (e, 2) numbers of images.
+        flow_ij: (e, h, w, 2) px, from pixels of i.
+        flow_ji: (e, h, w, 2) px, from pixels of j.
+        static_ij: (e, h, w) pixels of i that count.
+        static_ji: (e, h, w) pixels of j that count.
+    """
+
+    edges: Tensor
+    flow_ij: Tensor
+    flow_ji: Tensor
+    static_ij: Tensor
+    static_ji: Tensor
+
+
+def sequence_flow_cost(variables: AlignmentVariables, flow: MeasuredFlow) -> Tensor:
+    """MonST3R's flow term over all edges, sum of both directions."""
+    first, second = flow.edges.unbind(-1)
+    there = flow_cost(edge_camera_flow(variables, first, second), flow.flow_ij, flow.static_ij)
+    return there + flow_cost(edge_camera_flow(variables, second, first), flow.flow_ji, flow.static_ji)
+
+
+def matched_flow(points_match: Tensor, focal_px: Tensor) -> Tensor:
+    """(e, h, w, 2) px: where matching pointmaps (e, h, w, 3) have their pixels in camera 1's image (POMATO).
+
+    Projected with principal point at half the image's size, minus the pixel; NaN where a point is not ahead.
+    """
+    ahead = torch.where(points_match[..., 2:] > 0, points_match[..., 2:], torch.nan)
+    pixels = points_match[..., :2] / ahead * focal_px
+    return pixels - centred_grid(points_match.shape[1], points_match.shape[2], points_match)
 
 
 def edge_camera_flow(variables: AlignmentVariables, source: Tensor, target: Tensor) -> Tensor:

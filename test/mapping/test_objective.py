@@ -10,6 +10,7 @@ from pomato_ros.evaluation.parity.engine import check_fixture
 from pomato_ros.evaluation.parity.report import Status
 from pomato_ros.mapping.objective import (
     EdgePointmaps,
+    MeasuredFlow,
     alignment_cost,
     camera_flow,
     consistent_flow,
@@ -149,8 +150,8 @@ def test_flow_of_the_camera_costs_nothing() -> None:
         camera_flow(depth[a], poses[a], poses[b], focals[a], focals[b])
         for a, b in (edges.unbind(-1), edges.flip(-1).unbind(-1))
     ]
-    static = torch.ones(IMAGES, HEIGHT, WIDTH, dtype=torch.bool)
-    assert sequence_flow_cost(variables, edges, both[0], both[1], static).item() < 1e-12
+    static = torch.ones(len(edges), HEIGHT, WIDTH, dtype=torch.bool)
+    assert sequence_flow_cost(variables, MeasuredFlow(edges, both[0], both[1], static, static)).item() < 1e-12
 
 
 @pytest.mark.parametrize("name", ["ga_objective", "focal_pnp"])

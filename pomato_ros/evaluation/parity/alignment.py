@@ -12,6 +12,7 @@ from pomato_ros.evaluation.parity.fixture import Ledger
 from pomato_ros.evaluation.parity.measures import exact_measure, relative_measure
 from pomato_ros.mapping.objective import (
     EdgePointmaps,
+    MeasuredFlow,
     alignment_cost,
     consistent_flow,
     edge_camera_flow,
@@ -89,10 +90,10 @@ def _check_video_terms(ledger: Ledger, problem: Problem) -> None:
     smooth = alignment_cost(variables, problem.pairs) + TEMPORAL_WEIGHT * steps.sum()
     measured = [_read(ledger, f"monst3r/flow_{side}").permute(0, 2, 3, 1) for side in ("ij", "ji")]
     static = ~torch.from_numpy(ledger.take("monst3r/dynamic_masks"))
-    flow = sequence_flow_cost(variables, edges, measured[0], measured[1], static)
+    first, second = edges.unbind(-1)
+    flow = sequence_flow_cost(variables, MeasuredFlow(edges, measured[0], measured[1], static[first], static[second]))
     total = smooth + FLOW_WEIGHT * flow
     torch.autograd.backward([total])
-    first, second = edges.unbind(-1)
     _record_all(
         ledger,
         {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pomato_ros.evaluation.parity.alignment import check_alignment
+from pomato_ros.evaluation.parity.alignment_runs import check_alignment_runs
 from pomato_ros.evaluation.parity.fixture import Fixture, Ledger, load_fixture
 from pomato_ros.evaluation.parity.focal_pnp import check_focal_pnp
 from pomato_ros.evaluation.parity.loaders import check_loaders, loader_rows
@@ -29,6 +30,7 @@ def check_fixture(file: Path) -> FixtureReport:
         check_network(ledger)
     if "edges" in fixture.arrays and "pts3d_m" in fixture.arrays:
         check_poses(ledger)
+        check_alignment_runs(ledger)
     if "edges" in fixture.arrays and "param/pw_poses" in fixture.arrays:
         check_alignment(ledger)
     if "in/pts3d_11" in fixture.arrays:
