@@ -10,9 +10,17 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from pomato_ros.config import PomatoConfig
 from pomato_ros.latency import OVER_BUDGET
 from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
+from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.structures import TrackingState
 
 SILENCE_S = 5.0
+SILENT_PERIODS = 4.0  # a camera slower than that many silences is silent after so many of its periods
+MISSING_SHARE = 0.1  # more than this share of the last ten seconds' messages missing is a warning
+BEST_EFFORT_REMEDY = (
+    "its publisher is best effort: make it reliable, or give its process config/fastdds.xml in "
+    "FASTRTPS_DEFAULT_PROFILES_FILE (by default Fast DDS drops most messages above half a megabyte)"
+)
+RELIABLE_REMEDY = "it is reliable, so the link or its publisher's queue is too small: send smaller or fewer images"
 METRIC_STD = 0.1  # lengths within ten percent are called metric
 DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable", "waiting")
 OK, WARN, ERROR, STALE = (
@@ -27,7 +35,10 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
     "input": (
         "image_topic",
         "image_publishers",
+        "reliability",
         "frames_in",
+        "frames_lost",
+        "frames_skipped",
         "frames_passed_over",
         "frames_dropped",
         "dropped_undecodable",
@@ -93,6 +104,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "input_topic",
         "input_publishers",
         "input_messages",
+        "input_lost",
         "input_rate_hz",
         "frames_with_input",
         "frames_without_input",
@@ -154,15 +166,18 @@ def input_part(status: NodeStatus) -> tuple[bytes, str, Values]:
     """What comes in, and if nothing does, which topic is silent."""
     came = status.input
     values = {
-        "image_topic": came.image_topic,
-        "image_publishers": came.image_publishers,
+        "image_topic": came.stream.topic,
+        "image_publishers": came.stream.publishers,
+        "reliability": reliability_word(came.stream.reliable),
         "frames_in": came.frames_in,
-        "frames_passed_over": came.frames_passed_over,
+        "frames_lost": came.stream.lost.total,
+        "frames_skipped": came.stream.skipped.total,
+        "frames_passed_over": came.frames_passed_over + came.stream.overtaken.total,
         "frames_dropped": came.drops.total(),
         **{f"dropped_{kind}": came.drops[kind] for kind in DROP_KINDS},
         "last_drop": came.last_drop,
-        "rate_hz": came.rate.rate_hz(),
-        "seconds_since_frame": came.rate.seconds_since(),
+        "rate_hz": came.stream.arrivals.rate_hz(),
+        "seconds_since_frame": came.stream.arrivals.seconds_since(),
         "encoding": came.encoding,
         "image_size": came.image_size,
         "frame_id": came.frame_id,
@@ -183,9 +198,8 @@ def input_verdict(status: NodeStatus, came: InputStatus) -> tuple[bytes, str]:
         return OK, f"not subscribed while {status.lifecycle}"
     if came.paused:
         return WARN, "paused by ~/set_paused"
-    silent_s = came.rate.seconds_since()
-    silent_s = time.monotonic() - status.active_since_s if silent_s is None else silent_s
-    if silent_s > SILENCE_S:
+    silent_s = silence_s(came.stream, status.active_since_s)
+    if silent_s > max(SILENCE_S, SILENT_PERIODS * (came.stream.period_s or 0.0)):
         return ERROR, silence_message(came, silent_s)
     if came.drop_is_news:
         return WARN, f"frame dropped: {came.last_drop}"
@@ -194,21 +208,55 @@ def input_verdict(status: NodeStatus, came: InputStatus) -> tuple[bytes, str]:
     if came.qos_conflicts:
         return WARN, next(iter(came.qos_conflicts.values()))
     if came.frames_in == 0:
-        return WARN, f"waiting for the first image on '{came.image_topic}'"
-    return OK, f"{came.rate.rate_hz():.1f} Hz, {came.camera}"
+        return WARN, f"waiting for the first image on '{came.stream.topic}'"
+    gaps = gap_message(came.stream, "images")
+    if gaps:
+        return WARN, gaps
+    return OK, f"{came.stream.arrivals.rate_hz():.1f} Hz, {came.camera}"
+
+
+def silence_s(stream: StreamMonitor, active_since_s: float) -> float:
+    """Seconds without a message, counted from activation at most."""
+    active_s, silent_s = time.monotonic() - active_since_s, stream.arrivals.seconds_since()
+    return active_s if silent_s is None else min(active_s, silent_s)
+
+
+def reliability_word(reliable: bool | None) -> str | None:
+    """How a subscription listens, in words; None where there is none."""
+    return {None: None, True: "reliable", False: "best effort"}[reliable]
+
+
+def gap_message(stream: StreamMonitor, what: str) -> str:
+    """Which messages of the last ten seconds are missing, where they went and what helps; empty if too few are."""
+    came, lost, skipped = stream.arrivals.recent(), stream.lost.recent(), stream.skipped.recent()
+    if lost > MISSING_SHARE * (came + lost):
+        remedy = RELIABLE_REMEDY if stream.reliable else BEST_EFFORT_REMEDY
+        return f"{lost} of {came + lost} {what} on '{stream.topic}' were lost between its publisher and here; {remedy}"
+    if skipped > MISSING_SHARE * (came + skipped):
+        return (
+            f"the stamps on '{stream.topic}' have gaps: {skipped} of {came + skipped} {what} were never published; "
+            "look at the camera's driver (exposure time, USB bandwidth, CPU load)"
+        )
+    return ""
 
 
 def silence_message(came: InputStatus, silent_s: float) -> str:
     """Which topic is silent, for how long, and what may be wrong."""
-    if came.image_publishers == 0:
+    lost = came.stream.lost.recent()
+    if came.other_transport:
+        wanted = "raw" if came.stream.topic.endswith("/compressed") else "compressed"
+        advice = f"but somebody publishes '{came.other_transport}'; set image_transport: {wanted}"
+    elif came.stream.publishers == 0:
         advice = "nobody publishes it; remap the image topic or start the camera"
+    elif lost:
+        advice = f"{lost} in the last ten seconds were lost on the way; {BEST_EFFORT_REMEDY}"
     elif came.frames_in == 0:
         advice = "none arrived; compare the quality of service of both ends, and ROS_DOMAIN_ID"
     else:
         advice = "the source stopped"
     return (
-        f"no image on '{came.image_topic}' for {silent_s:.0f} s ({came.frames_in} so far, "
-        f"{came.image_publishers} publishers): {advice}"
+        f"no image on '{came.stream.topic}' for {silent_s:.0f} s ({came.frames_in} so far, "
+        f"{came.stream.publishers} publishers): {advice}"
     )
 
 
@@ -295,7 +343,7 @@ def tracking_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str,
 
 def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str]:
     """Level and message of the tracking."""
-    silent_s = status.input.rate.seconds_since()
+    silent_s = status.input.stream.arrivals.seconds_since()
     if status.active_since_s is not None and silent_s is not None and silent_s > config.robustness.lost_after_s:
         return ERROR, f"lost: no frame for {silent_s:.1f} s"
     if status.scene.state == TrackingState.LOST.value:
@@ -318,13 +366,14 @@ def scale_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Va
         "metres_per_unit": scene.metres_per_unit,
         "scale_std": scene.scale_std,
         "metric": metric_word(source, scene.scale_std),
-        "input_topic": came.topic,
-        "input_publishers": came.publishers if came.topic else None,
-        "input_messages": came.messages_in if came.topic else None,
-        "input_rate_hz": came.rate.rate_hz() if came.topic else None,
-        "frames_with_input": came.used if came.topic else None,
-        "frames_without_input": came.unmatched if came.topic else None,
-        "input_dropped": came.drops.total() if came.topic else None,
+        "input_topic": came.stream.topic,
+        "input_publishers": came.stream.publishers if came.stream.topic else None,
+        "input_messages": came.messages_in if came.stream.topic else None,
+        "input_lost": came.stream.lost.total if came.stream.topic else None,
+        "input_rate_hz": came.stream.arrivals.rate_hz() if came.stream.topic else None,
+        "frames_with_input": came.used if came.stream.topic else None,
+        "frames_without_input": came.unmatched if came.stream.topic else None,
+        "input_dropped": came.drops.total() if came.stream.topic else None,
         "last_drop": came.last_drop,
         "focal_px": scene.focal_px,
         "focal_from": focal_from,
@@ -343,14 +392,20 @@ def scale_verdict(status: NodeStatus, source: str) -> tuple[bytes, str]:
     """Level and message of the scale: what keeps the sensor that was asked from telling it."""
     scene, came = status.scene, status.scale_input
     metric = metric_word(source, scene.scale_std)
-    if not came.topic or status.active_since_s is None:
+    stream = came.stream
+    if not stream.topic or status.active_since_s is None:
         return OK, f"scale from {source}, metric: {metric}"
-    silent_s = came.rate.seconds_since()
-    silent_s = time.monotonic() - status.active_since_s if silent_s is None else silent_s
+    silent_s = silence_s(stream, status.active_since_s)
     if silent_s > SILENCE_S:
-        return WARN, f"nothing on '{came.topic}' for {silent_s:.0f} s ({came.publishers} publishers): scale only held"
+        return (
+            WARN,
+            f"nothing on '{stream.topic}' for {silent_s:.0f} s ({stream.publishers} publishers): scale only held",
+        )
     if came.drop_is_news:
         return WARN, f"no scale from a frame: {came.last_drop}"
+    gaps = gap_message(stream, "messages")
+    if gaps:
+        return WARN, gaps
     if metric != "yes":
         return WARN, f"scale from {source}, metric: {metric}"
     return OK, f"scale from {source}, metric: yes, to {100 * (scene.scale_std or 0.0):.1f} %"

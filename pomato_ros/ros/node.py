@@ -136,7 +136,7 @@ class PomatoNode(LifecycleNode):
         super().on_activate(state)
         self._run = Run(self, self._engine, self._outputs, self._config, self.status)
         self.status.lifecycle = "active"
-        self.get_logger().info(f"active: waiting for images on '{self.status.input.image_topic}'")
+        self.get_logger().info(f"active: waiting for images on '{self.status.input.stream.topic}'")
         return TransitionCallbackReturn.SUCCESS
 
     @logged
@@ -259,14 +259,9 @@ class PomatoNode(LifecycleNode):
     # -- diagnostics --------------------------------------------------------------------------------------------------
 
     def _publish_diagnostics(self) -> None:
-        came = self.status.input
-        if came.image_topic:
-            came.image_publishers = self.count_publishers(came.image_topic)
-        metres = self.status.scale_input
-        if metres.topic:
-            metres.publishers = max(0, self.count_publishers(metres.topic) - metres.own_publishers)
+        came, metres = self.status.input, self.status.scale_input
         if self._run is not None:
-            self._run.watch_transforms()
+            self._run.watch()
         message = DiagnosticArray(status=build_statuses(self.get_name(), self.status, self._config))
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 
 from pomato_ros.config import PomatoConfig
@@ -16,9 +14,10 @@ from pomato_ros.ros.frames import assumed_mount
 from pomato_ros.ros.intake import NewestFrame
 from pomato_ros.ros.outputs import Outputs
 from pomato_ros.ros.perception import Engine, Perception
-from pomato_ros.ros.qos_events import incompatible_qos_recorder
 from pomato_ros.ros.scale_inputs import ScaleInputs
+from pomato_ros.ros.sensor_input import SensorInput
 from pomato_ros.ros.status import NodeStatus, ScaleInputStatus, SceneStatus
+from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.ros.transforms import CAMERA_LINK, Mount, TransformListener, find_mount, publish_camera_transform
 from pomato_ros.ros.worker import Worker
 from pomato_ros.structures import PoseArray
@@ -65,17 +64,18 @@ class Run:
         engine.reset()
         self._worker = Worker(self._perception, self.newest_frame, self._camera_info, outputs.publish, status)
         self._worker.max_rate_hz = config.window.max_rate_hz
-        self._subscriptions = self._subscribe()
+        status.input.stream.forget_stamps()
+        self._inputs = self._subscribe()
         if config.scale.scale_source == "tf":
-            status.scale_input.topic = topics.TF_TOPIC
+            status.scale_input.stream.topic = topics.TF_TOPIC
             status.scale_input.own_publishers = int(outputs.broadcaster.available)
         self._watched_since_s = status.active_since_s = time.monotonic()
         self._worker.start()
 
     def stop(self) -> None:
         """Unsubscribe and wait for the step at hand."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        for one in self._inputs:
+            one.destroy()
         self._worker.stop()
         self._perception.give_up_waiting("the node was deactivated")
         self.listener.destroy()
@@ -98,7 +98,25 @@ class Run:
         self._config = config
         self._worker.change_config(config)
 
-    def watch_transforms(self) -> None:
+    def watch(self) -> None:
+        """Once a second: hear the inputs as publishers offer them now, and see what is on TF."""
+        for one in self._inputs:
+            one.match()
+        came = self._status.input
+        came.other_transport = self._other_transport()
+        metres = self._status.scale_input
+        if self._config.scale.scale_source == "tf":
+            metres.stream.publishers = max(0, self._node.count_publishers(topics.TF_TOPIC) - metres.own_publishers)
+        self._watch_transforms()
+
+    def _other_transport(self) -> str:
+        """The topic of the same images in the form that is not subscribed, if somebody publishes it."""
+        name = self._status.input.stream.topic
+        compressed = self._config.input.image_transport == "compressed"
+        other = name.removesuffix("/compressed") if compressed else f"{name}/compressed"
+        return other if self._node.count_publishers(other) else ""
+
+    def _watch_transforms(self) -> None:
         """Warn once of another publisher of our odometry; leave /tf, which is busy, once the mount is known."""
         if self._listen_again.is_set():
             self._listen_to_transforms_again()
@@ -125,53 +143,43 @@ class Run:
         self._watched_since_s = time.monotonic()
         self.listener.start_dynamic()
 
-    def _subscribe(self) -> list[Any]:
+    def _subscribe(self) -> list[SensorInput]:
         compressed = self._config.input.image_transport == "compressed"
         image_topic = topics.IMAGE_COMPRESSED if compressed else topics.IMAGE
         # A remapping of `image` does not cover `image/compressed`: resolve first, then append.
         image_name = self._node.resolve_topic_name(topics.IMAGE.name) + ("/compressed" if compressed else "")
         info_name = self._node.resolve_topic_name(topics.CAMERA_INFO.name)
-        self._status.input.image_topic, self._status.input.camera_info_topic = image_name, info_name
+        came = self._status.input
+        came.camera_info_topic = info_name
         return [
-            self._create_input(image_topic, image_name, self._on_image),
-            self._create_input(topics.CAMERA_INFO, info_name, self._on_camera_info),
+            self._listen(image_topic, image_name, self._on_image, came.stream),
+            self._listen(topics.CAMERA_INFO, info_name, self._on_camera_info),
             *self._subscribe_for_scale(),
         ]
 
-    def _subscribe_for_scale(self) -> list[Any]:
+    def _subscribe_for_scale(self) -> list[SensorInput]:
         """The topics that ``scale_source`` needs."""
-        inputs = self._scale_inputs
-        wanted: dict[str, list[tuple[topics.Topic, Callable[[Any], None]]]] = {
-            "depth": [
-                (topics.DEPTH_INPUT, inputs.on_message),
-                (topics.DEPTH_INPUT_INFO, inputs.on_depth_info),
-            ],
-            "odometry": [(topics.ODOMETRY_PRIOR, inputs.on_message)],
-        }
-        chosen = wanted.get(self._config.scale.scale_source, [])
-        names = [self._node.resolve_topic_name(topic.name) for topic, _ in chosen]
-        self._status.scale_input.topic = names[0] if names else ""
-        return [
-            self._create_input(topic, name, callback) for (topic, callback), name in zip(chosen, names, strict=True)
-        ]
+        inputs, stream = self._scale_inputs, self._status.scale_input.stream
+        if self._config.scale.scale_source == "depth":
+            return [
+                self._listen(topics.DEPTH_INPUT, "", inputs.on_message, stream),
+                self._listen(topics.DEPTH_INPUT_INFO, "", inputs.on_depth_info),
+            ]
+        if self._config.scale.scale_source == "odometry":
+            return [self._listen(topics.ODOMETRY_PRIOR, "", inputs.on_message, stream)]
+        return []
 
-    def _create_input(self, topic: topics.Topic, name: str, callback: Callable[[Any], None]) -> Any:
-        conflicts = self._status.input.qos_conflicts
-        recorder = incompatible_qos_recorder(conflicts, name, "publisher offers", "subscription")
-        return self._node.create_subscription(
-            topic.message_type,
-            name,
-            callback,
-            topic.qos(),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=recorder),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+    def _listen(
+        self, topic: topics.Topic, name: str, on_message: Callable[[Any], None], stream: StreamMonitor | None = None
+    ) -> SensorInput:
+        """A subscription of ``name`` (absolute), or of the topic's own name where it is empty."""
+        name = name or self._node.resolve_topic_name(topic.name)
+        stream = StreamMonitor() if stream is None else stream
+        return SensorInput(self._node, topic, name, on_message, stream, self._status.input.qos_conflicts)
 
     def _on_image(self, message: Any) -> None:
         """Store only: the worker takes the newest."""
         came = self._status.input
-        came.frames_in += 1
-        came.rate.tick()
         if not came.paused:
             came.frames_passed_over += self.newest_frame.put(message)
 

@@ -48,8 +48,6 @@ class ScaleInputs:
 
     def on_message(self, message: Image | Odometry) -> None:
         """A depth image or an odometry came."""
-        self._status.messages_in += 1
-        self._status.rate.tick()
         self._messages.put(stamp_ns_from_time(message.header.stamp), message)
 
     def on_depth_info(self, message: CameraInfo) -> None:
@@ -60,8 +58,7 @@ class ScaleInputs:
         """A TFMessage came, maybe one that this node sent itself."""
         others = self._transforms.add(message.transforms, static=static)
         if others and not static:
-            self._status.messages_in += 1
-            self._status.rate.tick()
+            self._status.stream.note_arrival()
 
     def clear(self) -> None:
         """Time jumped."""

@@ -1,36 +1,14 @@
 """What the node knows about its own health: counters and last words, read once a second by the diagnostics."""
 
-import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-RATE_SPAN_S = 10.0
+from pomato_ros.ros.streams import RateMeter, StreamMonitor
+
 DURATIONS_KEPT = 200
-
-
-class RateMeter:
-    """Events a second over the last ten seconds."""
-
-    def __init__(self) -> None:
-        """Start with no event."""
-        self._times_s: deque[float] = deque(maxlen=1000)
-
-    def tick(self) -> None:
-        """Count one event now."""
-        self._times_s.append(time.monotonic())
-
-    def rate_hz(self) -> float:
-        """Events a second; 0 with fewer than two recent events."""
-        now = time.monotonic()
-        recent = [moment for moment in tuple(self._times_s) if now - moment <= RATE_SPAN_S]
-        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
-
-    def seconds_since(self) -> float | None:
-        """Seconds since the newest event; None before the first."""
-        return time.monotonic() - self._times_s[-1] if self._times_s else None
 
 
 class Durations:
@@ -58,10 +36,8 @@ class Durations:
 class InputStatus:
     """What came in."""
 
-    image_topic: str = ""
+    stream: StreamMonitor = field(default_factory=StreamMonitor)  # of the images
     camera_info_topic: str = ""
-    image_publishers: int = 0
-    frames_in: int = 0
     frames_passed_over: int = 0
     drops: Counter[str] = field(default_factory=Counter)  # by kind
     last_drop: str = ""
@@ -75,8 +51,13 @@ class InputStatus:
     time_jumps: int = 0
     size_changes: int = 0
     paused: bool = False
-    rate: RateMeter = field(default_factory=RateMeter)
     qos_conflicts: dict[str, str] = field(default_factory=dict)  # by topic
+    other_transport: str = ""  # a topic with publishers that carries the same images in the other form
+
+    @property
+    def frames_in(self) -> int:
+        """Images that arrived."""
+        return self.stream.arrived
 
     def drop(self, kind: str, reason: str) -> None:
         """Count a frame that cannot be used."""
@@ -89,16 +70,18 @@ class InputStatus:
 class ScaleInputStatus:
     """What came in to tell metres."""
 
-    topic: str = ""  # empty where none is asked
-    publishers: int = 0  # others than this node
+    stream: StreamMonitor = field(default_factory=StreamMonitor)
     own_publishers: int = 0  # of this node, on the same topic
-    messages_in: int = 0
     used: int = 0  # frames with one
     unmatched: int = 0  # frames without one of their time
     drops: Counter[str] = field(default_factory=Counter)  # by kind
     last_drop: str = ""
     drop_is_news: bool = False  # a drop since the last diagnostics
-    rate: RateMeter = field(default_factory=RateMeter)
+
+    @property
+    def messages_in(self) -> int:
+        """Messages that arrived; on TF, those of other nodes."""
+        return self.stream.arrived
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ class Topic:
     depth: int = 1
     reliable: bool = True
     latched: bool = False
+    latched_if_offered: bool = False  # inputs: ask for the message before ours where publishers keep one
 
     def qos(self) -> QoSProfile:
         """The default quality of service; a new object each time, since overrides are written into it."""
@@ -34,12 +35,15 @@ class Topic:
         )
 
 
-IMAGE = Topic("image", Image, "camera image", depth=5, reliable=False)
-IMAGE_COMPRESSED = Topic("image/compressed", CompressedImage, "camera image as JPEG or PNG", depth=5, reliable=False)
-CAMERA_INFO = Topic("camera_info", CameraInfo, "calibration of the camera", depth=5, reliable=False)
-DEPTH_INPUT = Topic("depth/image", Image, "depth aligned with the image, for metres", depth=5, reliable=False)
-DEPTH_INPUT_INFO = Topic("depth/camera_info", CameraInfo, "calibration of depth/image", depth=5, reliable=False)
-ODOMETRY_PRIOR = Topic("odom_prior", Odometry, "another odometry, for metres", depth=5, reliable=False)
+# Inputs are heard as their publishers offer them (sensor_input.py), reliably where nobody publishes yet.
+IMAGE = Topic("image", Image, "camera image", depth=5)
+IMAGE_COMPRESSED = Topic("image/compressed", CompressedImage, "camera image as JPEG or PNG", depth=5)
+CAMERA_INFO = Topic("camera_info", CameraInfo, "calibration of the camera", depth=5, latched_if_offered=True)
+DEPTH_INPUT = Topic("depth/image", Image, "depth aligned with the image, for metres", depth=5)
+DEPTH_INPUT_INFO = Topic(
+    "depth/camera_info", CameraInfo, "calibration of depth/image", depth=5, latched_if_offered=True
+)
+ODOMETRY_PRIOR = Topic("odom_prior", Odometry, "another odometry, for metres", depth=5)
 
 POINTS = Topic("~/points", PointCloud2, "organised points of the newest frame")
 STATIC_POINTS = Topic("~/static/points", PointCloud2, "valid points that stand still")

@@ -25,9 +25,9 @@ def test_outputs_are_offered_as_promised(graph: Any, topic: topics.Topic) -> Non
 
 
 @pytest.mark.parametrize("name", ["/image", "/camera_info"])
-def test_inputs_are_heard_best_effort(graph: Any, name: str) -> None:
+def test_inputs_are_heard_reliably_where_no_publisher_offers_less(graph: Any, name: str) -> None:
     graph.spin_until(lambda: bool(graph.client.get_subscriptions_info_by_topic(name)), "discovery")
-    assert graph.client.get_subscriptions_info_by_topic(name)[0].qos_profile.reliability == BEST_EFFORT
+    assert graph.client.get_subscriptions_info_by_topic(name)[0].qos_profile.reliability == RELIABLE
 
 
 def test_quality_of_service_can_be_overridden(make_graph: Any) -> None:
