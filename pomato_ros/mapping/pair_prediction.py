@@ -13,7 +13,9 @@ from torch import Tensor
 from pomato_ros.config import ModelOptions
 from pomato_ros.hardware import choose_device
 from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
-from pomato_ros.structures import ModelFrame, PairPrediction
+from pomato_ros.sources.dust3r.prediction import PairPrediction
+from pomato_ros.sources.dust3r.preprocess import normalise
+from pomato_ros.structures import PreparedFrame
 
 FIELDS = ("points_1", "conf_1", "points_2", "conf_2", "points_match", "conf_match")
 
@@ -29,10 +31,10 @@ class GraphPrediction:
 class PairPredictor(Protocol):
     """What reconstruction needs of a network."""
 
-    def predict_pairs(self, frames: Sequence[ModelFrame], edges: NDArray[np.int64]) -> PairPrediction:
+    def predict_pairs(self, frames: Sequence[PreparedFrame], edges: NDArray[np.int64]) -> PairPrediction:
         """All maps of the edges (e, 2) among ``frames``, which have one size; fp32 on the CPU."""
 
-    def descriptors(self, frames: Sequence[ModelFrame]) -> NDArray[np.float32]:
+    def descriptors(self, frames: Sequence[PreparedFrame]) -> NDArray[np.float32]:
         """(n, d) of the images, alike where the images are."""
 
     @property
@@ -77,10 +79,10 @@ class NetworkPairs:
         return self._checkpoint.sha256
 
     @torch.inference_mode()
-    def predict_pairs(self, frames: Sequence[ModelFrame], edges: NDArray[np.int64]) -> PairPrediction:
+    def predict_pairs(self, frames: Sequence[PreparedFrame], edges: NDArray[np.int64]) -> PairPrediction:
         """See :meth:`PairPredictor.predict_pairs`."""
         tokens = self._encode(frames)
-        grid = self._network.grid_of(frames[0].image[None])
+        grid = self._network.grid_of(normalise(frames[0].image_rgb)[None])
         parts = []
         for start in range(0, len(edges), self._batch):
             first, second = torch.from_numpy(edges[start : start + self._batch]).unbind(-1)
@@ -89,12 +91,12 @@ class NetworkPairs:
         return PairPrediction(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
 
     @torch.inference_mode()
-    def descriptors(self, frames: Sequence[ModelFrame]) -> NDArray[np.float32]:
+    def descriptors(self, frames: Sequence[PreparedFrame]) -> NDArray[np.float32]:
         """(n, d): the encoder's tokens averaged over the image."""
         return np.asarray(self._encode(frames).mean(dim=1).float().cpu())
 
-    def _encode(self, frames: Sequence[ModelFrame]) -> Tensor:
+    def _encode(self, frames: Sequence[PreparedFrame]) -> Tensor:
         """(n, tokens, c) of all images."""
-        images = torch.stack([frame.image for frame in frames])
+        images = torch.stack([normalise(frame.image_rgb) for frame in frames])
         pieces = [self._network.encode(part.to(self._device)) for part in images.split(self._batch)]
         return torch.cat(pieces)
