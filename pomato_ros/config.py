@@ -55,9 +55,19 @@ def option(
 # The network's shape
 
 
+ARCHITECTURES = ("pomato", "mast3r", "d2ust3r", "flow4r")
+SIZE_CHOICES: Mapping[str, tuple[str, ...]] = {"architecture": ARCHITECTURES, "head_type": ("dpt", "linear")}
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Sizes of one POMATO network. The defaults are the published full-size pairwise network.
+    """Sizes of one network of the DUSt3R family. The defaults are the published full-size pairwise POMATO.
+
+    ``architecture``: whose heads it has, one of :data:`ARCHITECTURES`.
+    ``head_type``: Flow4R's ``dpt`` or ``linear``; all others have dpt.
+    ``desc_dim``, ``desc_hidden_dim``: MASt3R's descriptors and the hidden layer that makes them (0: four times its
+    input's width). ``two_confs``: descriptors have a confidence of their own, ``desc_conf_min + exp(x)``.
+    ``mask_heads``, ``flow_head``: D²USt3R's heads beyond its pointmaps, not in the released weights.
 
     ``temporal_length`` is the longest window the motion modules accept; 0 means a pairwise network without them.
     ``position_code`` is how large a fixed code of its place is added to each patch's token. Official networks have
@@ -67,6 +77,7 @@ class NetworkConfig:
     official networks.
     """
 
+    architecture: str = "pomato"
     enc_embed_dim: int = 1024
     enc_depth: int = 24
     enc_num_heads: int = 16
@@ -84,20 +95,31 @@ class NetworkConfig:
     temporal_length: int = 0
     temporal_num_heads: int = 8
     group_norm_groups: int = 32
+    head_type: str = "dpt"
+    desc_dim: int = 24
+    desc_hidden_dim: int = 0
+    two_confs: bool = True
+    desc_conf_min: float = 0.0
+    mask_heads: bool = False
+    flow_head: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes no network can be built from."""
         for item in dataclasses.fields(self):
             check_size(item.name, getattr(self, item.name))
+        if self.temporal_length and self.architecture != "pomato":
+            raise ConfigError(f"temporal_length must be 0 in a {self.architecture} network: only POMATO sees windows")
+        if self.head_type == "linear" and self.architecture != "flow4r":
+            raise ConfigError(f"head_type linear is Flow4R's; a {self.architecture} network has dpt")
         if self.patch_size != 16:
             raise ConfigError(f"patch_size must be 16 (the head enlarges its tokens 16 times), got {self.patch_size}")
-        for dim, heads, what in (
+        for dim, count, what in (
             (self.enc_embed_dim, self.enc_num_heads, "enc"),
             (self.dec_embed_dim, self.dec_num_heads, "dec"),
         ):
-            if dim % heads or (dim // heads) % 4:
+            if dim % count or (dim // count) % 4:
                 raise ConfigError(
-                    f"{what}_embed_dim {dim} over {what}_num_heads {heads} must give a head size divisible by 4 "
+                    f"{what}_embed_dim {dim} over {what}_num_heads {count} must give a head size divisible by 4 "
                     "(rotary positions split it in four); choose other sizes"
                 )
         if self.dec_depth < 4:
@@ -130,18 +152,22 @@ class NetworkConfig:
 
 def check_size(name: str, value: Any) -> None:
     """Raise :class:`ConfigError` unless ``value`` is of the kind that this entry of a network's config must be."""
-    if name in ("rope_base", "position_code"):
+    if name in SIZE_CHOICES:
+        if value not in SIZE_CHOICES[name]:
+            raise ConfigError(f"{name} must be one of {', '.join(SIZE_CHOICES[name])}, got {value!r}")
+        return
+    if name in ("rope_base", "position_code", "desc_conf_min"):
         number = not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf
         if not number or (name == "rope_base" and value == 0):
             what = "a positive number" if name == "rope_base" else "a number of at least 0"
             raise ConfigError(f"{name} must be {what}, got {value!r}")
         return
-    if name == "relative_values":
+    if name in ("relative_values", "two_confs", "mask_heads", "flow_head"):
         if not isinstance(value, bool):
             raise ConfigError(f"{name} must be true or false, got {value!r}")
         return
     values = value if name == "dpt_layer_dims" else (value,)
-    least = 0 if name == "temporal_length" else 1
+    least = 0 if name in ("temporal_length", "desc_hidden_dim") else 1
     whole = isinstance(values, tuple) and all(type(number) is int and number >= least for number in values)
     if not whole or (name == "dpt_layer_dims" and len(values) != 4):
         what = "four whole numbers" if name == "dpt_layer_dims" else "a whole number"
@@ -150,6 +176,9 @@ def check_size(name: str, value: Any) -> None:
 
 FULL_PAIRWISE = NetworkConfig()
 FULL_TEMPORAL = NetworkConfig(temporal_length=12)
+FULL_MAST3R = NetworkConfig(architecture="mast3r")
+FULL_D2UST3R = NetworkConfig(architecture="d2ust3r")
+FULL_FLOW4R = NetworkConfig(architecture="flow4r")
 NANO = NetworkConfig(
     enc_embed_dim=160,
     enc_depth=5,

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.sources.dust3r.pomato import Pomato
-from pomato_ros.sources.dust3r.trunk import initialise
+from pomato_ros.sources.dust3r import family
+from pomato_ros.sources.dust3r.dpt_head import DptHead
+from pomato_ros.sources.dust3r.trunk import Trunk, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -115,15 +116,15 @@ def tiny_config() -> NetworkConfig:
 
 
 @pytest.fixture(scope="session")
-def make_network() -> Callable[..., Pomato]:
+def make_network() -> Callable[..., Trunk]:
     """``make_network(config, seed)``: a network none of whose parameters is zero, one or equal to another."""
     return random_network
 
 
-def random_network(config: NetworkConfig, seed: int = 0) -> Pomato:
+def random_network(config: NetworkConfig, seed: int = 0) -> Trunk:
     """The usual start, then noise on every parameter, so that no layer is the identity by accident."""
     generator = torch.Generator().manual_seed(seed)
-    network = Pomato(config).eval()
+    network = family.make_network(config).eval()
     initialise(network, generator)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -131,10 +132,11 @@ def random_network(config: NetworkConfig, seed: int = 0) -> Pomato:
             parameter.add_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
         images = torch.randn(2, 3, 48, 64, generator=generator)
         tokens, grid = network.encode(images), network.grid_of(images)
-        list_1, list_2 = network.decode(tokens, tokens.flip(0), grid)
-        for number, tokens in enumerate((list_1, list_2, list_2), start=1):  # points are exponentials: keep them near
-            head = network.get_submodule(f"downstream_head{number}.dpt")
-            head.head[4].weight.div_(4 * head(tokens, grid, 0).std())
+        lists = network.decode(tokens, tokens.flip(0), grid)
+        for spec in network.HEADS:  # points are exponentials: keep them near
+            head = network.head(spec)
+            if isinstance(head, DptHead):
+                head.dpt.head[4].weight.div_(4 * head.dpt(lists[spec.view], grid, 0).std())
     return network.requires_grad_(False)
 
 

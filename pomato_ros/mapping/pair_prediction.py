@@ -65,7 +65,7 @@ class NetworkPairs:
             ConfigError: the device is not there.
         """
         path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
-        checkpoint = load_checkpoint(path, options.checkpoint_sha256)
+        checkpoint = load_checkpoint(path, options.checkpoint_sha256, "pomato")
         return cls(checkpoint, choose_device(options.device), batch)
 
     @property
@@ -86,8 +86,8 @@ class NetworkPairs:
         parts = []
         for start in range(0, len(edges), self._batch):
             first, second = torch.from_numpy(edges[start : start + self._batch]).unbind(-1)
-            predicted = self._network.predict(tokens[first], tokens[second], grid)
-            parts.append([getattr(predicted, name).float().cpu() for name in FIELDS])
+            predicted = self._network.predict_maps(tokens[first], tokens[second], grid)
+            parts.append([predicted[name].float().cpu() for name in FIELDS])
         return PairPrediction(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pomato_ros.evaluation.parity.alignment import check_alignment
 from pomato_ros.evaluation.parity.alignment_runs import check_alignment_runs
+from pomato_ros.evaluation.parity.family import check_family, is_family_network
 from pomato_ros.evaluation.parity.fixture import Fixture, Ledger, load_fixture
 from pomato_ros.evaluation.parity.focal_pnp import check_focal_pnp
 from pomato_ros.evaluation.parity.loaders import check_loaders, loader_rows
@@ -28,6 +29,8 @@ def check_fixture(file: Path) -> FixtureReport:
         check_loaders(ledger)
     if any(name.startswith(MATCHING_HEAD) for name in fixture.arrays):
         check_network(ledger)
+    if is_family_network(ledger):
+        check_family(ledger)
     if "edges" in fixture.arrays and "pts3d_m" in fixture.arrays:
         check_poses(ledger)
         check_alignment_runs(ledger)

@@ -20,6 +20,7 @@ from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.position import RotaryTables, token_positions
 from pomato_ros.sources.dust3r.prediction import PairPrediction
 from pomato_ros.sources.dust3r.preprocess import normalise
+from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.sources.dust3r.wiring import Wiring, predict_wiring
 
 WEIGHTS = "sd/"
@@ -77,14 +78,7 @@ def network_config(about: Mapping[str, Any]) -> NetworkConfig:
     if not isinstance(about.get("config"), Mapping):
         raise ParityError("the JSON of a network fixture must hold the network's shape under config")
     entries = dict(about["config"])
-    for name, expected in FIXED_ENTRIES.items():
-        found = entries.pop(name, about.get(name, expected))
-        if found != expected:
-            raise ParityError(f"this package builds networks with {name} {expected} only, the fixture has {found}")
-    positions = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(entries.pop("pos_embed", "RoPE100")))
-    if positions is None:
-        raise ParityError(f"expected pos_embed RoPE<base>, got {about['config']['pos_embed']}")
-    entries["rope_base"] = float(positions[1])
+    take_fixed_entries(entries, about)
     for theirs, ours in SHAPE_ENTRIES.items():
         value = entries.pop(theirs, about.get(theirs))
         if value is not None:
@@ -96,9 +90,31 @@ def network_config(about: Mapping[str, Any]) -> NetworkConfig:
     return config
 
 
+def take_fixed_entries(entries: dict[str, Any], about: Mapping[str, Any]) -> None:
+    """Take from a fixture's ``entries`` what this package builds one way only, and put RoPE's base in its place.
+
+    Raises:
+        ParityError: the fixture has it another way.
+    """
+    for name, expected in FIXED_ENTRIES.items():
+        found = entries.pop(name, about.get(name, expected))
+        if found != expected:
+            raise ParityError(f"this package builds networks with {name} {expected} only, the fixture has {found}")
+    positions = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(entries.pop("pos_embed", "RoPE100")))
+    if positions is None:
+        raise ParityError(f"expected pos_embed RoPE<base>, got {about['config']['pos_embed']}")
+    entries["rope_base"] = float(positions[1])
+
+
 def load_network(ledger: Ledger, config: NetworkConfig) -> Pomato:
-    """The network with the fixture's weights; one row for all of them: names missing or left over."""
+    """A POMATO network with the fixture's weights, see :func:`load_weights`."""
     network = Pomato(config).eval()
+    load_weights(ledger, network)
+    return network
+
+
+def load_weights(ledger: Ledger, network: Trunk) -> None:
+    """Load the fixture's weights; one row for all of them: names missing or left over."""
     tables = {name: value.clone() for name, value in network.state_dict().items() if name.endswith(".pe")}
     weights = {name.removeprefix(WEIGHTS): torch.from_numpy(ledger.take(name)) for name in ledger.names(WEIGHTS)}
     try:
@@ -111,7 +127,6 @@ def load_network(ledger: Ledger, config: NetworkConfig) -> Pomato:
         worst = max(float((weights[name] - tables[name]).abs().max()) for name in tables if name in weights)
         measure = Measure("formula, max |diff|", worst, TABLE_TOLERANCE)
         ledger.record(f"sd/*.pe ({len(tables)} tables)", (measure,))
-    return network
 
 
 def check_pairs(ledger: Ledger, network: Pomato, images: Tensor) -> None:

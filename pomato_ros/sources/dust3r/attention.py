@@ -1,5 +1,7 @@
 """Attention, feed-forward and the two kinds of transformer blocks of the trunk (DUSt3R's wiring)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,9 +92,9 @@ class CrossAttention(nn.Module):
     def logits(
         self, x: Tensor, memory: Tensor, rotary: RotaryTables, memory_rotary: RotaryTables | None = None
     ) -> Tensor:
-        """(b, n, m) fp32: scaled products of queries and keys before the softmax, mean over heads."""
+        """(b, heads, n, m) fp32: scaled products of queries and keys before the softmax."""
         q, k = self._queries_and_keys(x, memory, rotary, memory_rotary or rotary)
-        return (merge_heads(q).float() @ merge_heads(k).float().mT) * (q.shape[-1] ** -0.5 / self.heads)
+        return q.float() @ k.float().mT * q.shape[-1] ** -0.5
 
     def _queries_and_keys(
         self, x: Tensor, memory: Tensor, rotary: RotaryTables, places: RotaryTables
@@ -153,16 +155,16 @@ class DecoderBlock(nn.Module):
         other: Tensor,
         rotary: RotaryTables,
         other_rotary: RotaryTables | None = None,
-        logits: list[Tensor] | None = None,
+        watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         """``x`` (b, n, c) of this view, ``other`` (b, m, c) of the other view before this layer -> (b, n, c).
 
-        ``other_rotary``: places of ``other`` where the two images differ in size. ``logits``: a list that the
-        cross-attention's (b, n, m) is appended to.
+        ``other_rotary``: places of ``other`` where the two images differ in size. ``watch``: is given the
+        cross-attention's :meth:`CrossAttention.logits`.
         """
         x = x + self.attn(self.norm1(x), rotary)
         asking, memory = self.norm2(x), self.norm_y(other)
-        if logits is not None:
-            logits.append(self.cross_attn.logits(asking, memory, rotary, other_rotary))
+        if watch is not None:
+            watch(self.cross_attn.logits(asking, memory, rotary, other_rotary))
         x = x + self.cross_attn(asking, memory, rotary, memory_rotary=other_rotary)
         return x + self.mlp(self.norm3(x))

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,13 @@ from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import CheckpointError, ConfigError
+from pomato_ros.sources.dust3r.family import NETWORKS, make_network
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import Trunk
 
 LOGGER = logging.getLogger(__name__)
 FORMAT = "pomato_ros"
 OFFICIAL_IMAGE_SIZE_PX = 512
-# how the head turns its values into points and confidences, and the only way that this package knows
-OUTPUT_RULES = {
-    "head_type": "dpt",
-    "output_mode": "pts3d",
-    "depth_mode": ("exp", -math.inf, math.inf),
-    "conf_mode": ("exp", 1, math.inf),
-}
 HEADER_BYTES = 16 * 1024  # room for the config and other entries in a file's header
 TENSOR_HEADER_BYTES = 128  # room for a tensor's own entry, without its name
 BUNDLED_WEIGHTS = Path(__file__).parents[2] / "weights" / "nano.safetensors"
@@ -39,11 +33,16 @@ BUNDLED_WEIGHTS = Path(__file__).parents[2] / "weights" / "nano.safetensors"
 class Checkpoint:
     """A network ready to run, and where it came from."""
 
-    network: Pomato
+    network: Trunk
     image_size_px: int  # long side the weights were trained at
     path: Path
     sha256: str
     metadata: dict[str, str]
+
+    @property
+    def metric(self) -> bool:
+        """Whether the weights were trained to give metres, as their file says."""
+        return self.metadata.get("metric") == "true"
 
 
 def file_sha256(path: Path) -> str:
@@ -66,7 +65,7 @@ def is_derived(name: str) -> bool:
 
 def save_weights(
     path: Path,
-    network: Pomato,
+    network: Trunk,
     image_size_px: int,
     metadata: dict[str, str],
     dtype: torch.dtype = torch.float16,
@@ -131,8 +130,14 @@ def with_sorted_header(content: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
-def load_checkpoint(path: Path, expected_sha256: str = "") -> Checkpoint:
-    """Load our own safetensors, or an official POMATO, MonST3R or DUSt3R ``.pth``, on the CPU, in fp32, strictly.
+def load_checkpoint(path: Path, expected_sha256: str = "", architecture: str = "") -> Checkpoint:
+    """Load our own safetensors or an official ``.pth`` of the family, on the CPU, in fp32, strictly.
+
+    Args:
+        path: the file.
+        expected_sha256: of its content; empty: not checked.
+        architecture: whose network it is to be; empty: as the file says, where DUSt3R and MonST3R weights, which do not
+            tell themselves from D²USt3R's, become a POMATO.
 
     Raises:
         CheckpointError: the file is missing, is not what its hash says, or does not fit a network exactly.
@@ -143,11 +148,11 @@ def load_checkpoint(path: Path, expected_sha256: str = "") -> Checkpoint:
     if expected_sha256 and sha256 != expected_sha256.lower():
         raise CheckpointError(f"{path} has SHA-256 {sha256}, expected {expected_sha256}; fetch the file again")
     if path.suffix == ".safetensors":
-        return _load_native(path, sha256)
-    return _load_official(path, sha256)
+        return _load_native(path, sha256, architecture)
+    return _load_official(path, sha256, architecture)
 
 
-def _load_native(path: Path, sha256: str) -> Checkpoint:
+def _load_native(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -162,6 +167,8 @@ def _load_native(path: Path, sha256: str) -> Checkpoint:
         image_size_px = int(metadata["image_size_px"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} carries no usable network config ({error})") from error
+    if architecture and architecture != config.architecture:
+        raise CheckpointError(f"{path} holds a {config.architecture} network, expected {architecture}; choose another")
     return Checkpoint(build_network(config, tensors, path), image_size_px, path, sha256, metadata)
 
 
@@ -183,7 +190,7 @@ def _load_shards(path: Path, listed: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _load_official(path: Path, sha256: str) -> Checkpoint:
+def _load_official(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -193,21 +200,31 @@ def _load_official(path: Path, sha256: str) -> Checkpoint:
             raise TypeError(f"args.model must be the text of a constructor call, got {description!r}")
     except Exception as error:  # torch.load raises whatever the pickle provokes
         raise CheckpointError(f"{path} is not a readable checkpoint with 'model' and 'args' ({error})") from error
-    if not any(name.startswith("downstream_head3.") for name in tensors):
-        LOGGER.info("%s has two heads (DUSt3R, MonST3R): the matching head starts as a copy of the second", path)
-        tensors = convert_two_view(tensors)
     try:
-        config = parse_description(description, tensors)
+        config = parse_description(description, tensors, architecture)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    network = build_network(config, tensors, path)
-    return Checkpoint(network, OFFICIAL_IMAGE_SIZE_PX, path, sha256, {"description": description})
+    network = build_network(config, NETWORKS[config.architecture].adapt_weights(tensors), path)
+    metadata = {"description": description, "metric": str(path.stem.endswith("_metric")).lower()}
+    return Checkpoint(network, OFFICIAL_IMAGE_SIZE_PX, path, sha256, metadata)
 
 
-def build_network(config: NetworkConfig, tensors: dict[str, Tensor], source: Path | str) -> Pomato:
+def load_pomato(path: Path) -> Pomato:
+    """The POMATO network in a file, see :func:`load_checkpoint`.
+
+    Raises:
+        CheckpointError: it holds another network, or none that can be used.
+    """
+    network = load_checkpoint(path, architecture="pomato").network
+    if not isinstance(network, Pomato):
+        raise TypeError(f"expected a Pomato, got {type(network).__name__}")
+    return network
+
+
+def build_network(config: NetworkConfig, tensors: dict[str, Tensor], source: Path | str) -> Trunk:
     """A network of ``config`` with exactly ``tensors``; derived names may be absent, anything else is an error."""
     with torch.device("meta"):
-        network = Pomato(config)
+        network = make_network(config)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     missing = [name for name in expected if name not in tensors and not is_derived(name)]
     extra = [name for name in tensors if name not in expected]
@@ -221,39 +238,27 @@ def build_network(config: NetworkConfig, tensors: dict[str, Tensor], source: Pat
             f"{source} does not fit its network: {len(missing)} names missing {missing[:3]}, {len(extra)} unknown "
             f"{extra[:3]}, {len(wrong)} of other shape {wrong[:3]}; use weights made for this architecture"
         )
-    network = Pomato(config)
+    network = make_network(config)
     # what may be absent is right already: slot encodings by their formula, aliases by sharing their values
     network.load_state_dict({**network.state_dict(), **tensors}, strict=True)
     return network.eval()
 
 
-def convert_two_view(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DUSt3R and MonST3R weights as a pairwise POMATO: by the paper's rule the third head starts as the second."""
-    second = "downstream_head2."
-    copies = {
-        name.replace(second, "downstream_head3.", 1): value.clone()
-        for name, value in tensors.items()
-        if name.startswith(second)
-    }
-    if not copies:
-        raise CheckpointError("expected weights with downstream_head2, found none; this is not a DUSt3R-like network")
-    return {**tensors, **copies}
-
-
-def parse_description(description: str, tensors: dict[str, Tensor]) -> NetworkConfig:
+def parse_description(description: str, tensors: dict[str, Tensor], architecture: str = "") -> NetworkConfig:
     """The network's sizes from the constructor call stored in official checkpoints, read as data.
 
-    Unknown keywords are ignored; the length of the window comes from the slot encodings themselves.
+    Unknown keywords are ignored; the length of the window comes from the slot encodings themselves. Without an
+    ``architecture``, MASt3R's heads make a MASt3R and all others a POMATO.
 
     Raises:
         ConfigError: the text is not a call with literal keywords, or describes a head this package does not build.
     """
     values = _keywords(description)
-    for name, ours in OUTPUT_RULES.items():
-        if values.get(name, ours) != ours:
-            raise ConfigError(f"expected {name}={ours!r}, got {values[name]!r}; this package builds no such head")
+    architecture = architecture or ("mast3r" if values.get("head_type") == "catmlp+dpt" else "pomato")
     known = {item.name for item in dataclasses.fields(NetworkConfig)}
-    sizes = {name: value for name, value in values.items() if name in known}
+    sizes = {name: value for name, value in values.items() if name in known and name != "head_type"}
+    sizes |= NETWORKS[architecture].described_entries(values, tensors)
+    sizes["architecture"] = architecture
     sizes["rope_base"] = _rope_base(values.get("pos_embed", "RoPE100"))
     encodings = [value for name, value in tensors.items() if name.endswith(".pos_encoder.pe") and value.ndim == 3]
     sizes["temporal_length"] = encodings[0].shape[1] if encodings else 0

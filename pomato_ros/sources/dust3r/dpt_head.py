@@ -227,7 +227,7 @@ class DptHead(Head):
 class PointmapHead(DptHead):
     """Points and confidence: DUSt3R's head, and each of POMATO's three."""
 
-    def maps_of(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+    def maps_of(self, raw: Tensor) -> tuple[Tensor, ...]:
         """(b, 4, h, w) -> points (b, h, w, 3), confidence (b, h, w)."""
         return activate(raw)
 

@@ -1,12 +1,18 @@
 """POMATO: DUSt3R's two pointmap heads and a third that matches points over time."""
 
+import logging
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
+from pomato_ros.errors import CheckpointError
 from pomato_ros.sources.dust3r.dpt_head import PointmapHead
 from pomato_ros.sources.dust3r.heads import HeadSpec
 from pomato_ros.sources.dust3r.prediction import PairPrediction
-from pomato_ros.sources.dust3r.trunk import Grid, Trunk
+from pomato_ros.sources.dust3r.trunk import Grid, Trunk, copied
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Pomato(Trunk):
@@ -28,6 +34,24 @@ class Pomato(Trunk):
         self.downstream_head1 = PointmapHead(config)
         self.downstream_head2 = PointmapHead(config)
         self.downstream_head3 = PointmapHead(config)
+
+    @classmethod
+    def adapt_weights(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """DUSt3R and MonST3R weights as a pairwise POMATO: by the paper's rule the third head starts as the second.
+
+        Raises:
+            CheckpointError: there is no second head either.
+        """
+        weights = super().adapt_weights(tensors)
+        if any(name.startswith("downstream_head3.") for name in weights):
+            return weights
+        copies = copied(weights, "downstream_head2.", "downstream_head3.")
+        if not copies:
+            raise CheckpointError(
+                "expected weights with downstream_head2, found none; this is not a DUSt3R-like network"
+            )
+        LOGGER.info("these weights have two heads (DUSt3R, MonST3R): the matching head starts as a copy of the second")
+        return {**weights, **copies}
 
     def predict(self, tokens_1: Tensor, tokens_2: Tensor, grid_hw: Grid, frames: int = 1) -> PairPrediction:
         """Encoder tokens of P = b * ``frames`` pairs, in window order -> all three heads."""

@@ -13,11 +13,11 @@ from pomato_ros.config import ModelOptions
 from pomato_ros.hardware import choose_device, choose_precision
 from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import GraphRecorder, Recorder, Replays
-from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.preprocess import network_inputs
 from pomato_ros.sources.dust3r.streaming import WindowStream
 from pomato_ros.sources.dust3r.transfer import transfer_to
+from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.structures import Window
 
@@ -116,7 +116,7 @@ class Predictor:
         return torch.autocast(self.device.type, DTYPES[self.precision], cache_enabled=self.device.type != "cuda")
 
 
-def paying_threads(network: Pomato) -> int:
+def paying_threads(network: Trunk) -> int:
     """CPU threads that make a step shorter whatever else the machine is at.
 
     A small network's layers take less time than threads take to meet: two that sleep while they wait need half as long
@@ -126,7 +126,7 @@ def paying_threads(network: Pomato) -> int:
     return 1 if parameters < SMALL_NETWORK else os.cpu_count() or 1
 
 
-def hold_weights(network: Pomato, dtype: torch.dtype) -> Pomato:
+def hold_weights(network: Trunk, dtype: torch.dtype) -> Trunk:
     """Weights of linear layers and convolutions in ``dtype``, as autocast would cast them anew at every step."""
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

@@ -1,16 +1,22 @@
 """The trunk that the whole family shares: one encoder, decoders that read each other, and a table of heads."""
 
-from typing import ClassVar
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pomato_ros.config import NetworkConfig
+from pomato_ros.errors import ConfigError
 from pomato_ros.sources.dust3r.attention import NORM_EPS, DecoderBlock, EncoderBlock
 from pomato_ros.sources.dust3r.heads import Head, HeadSpec, Maps
 from pomato_ros.sources.dust3r.position import RotaryTables, code_of, rotary_of
 
 Grid = tuple[int, int]  # rows and columns of patches
+# takes a view, 0 or 1, and logits (p, heads, n, m) of its queries over the other view's keys
+AttentionWatch = Callable[[int, Tensor], None]
 
 
 class PatchEmbedding(nn.Module):
@@ -34,10 +40,17 @@ class Trunk(nn.Module):
     Attributes:
         HEADS: what is evaluated for a pair, in the order of its maps; everything else about heads follows from it.
         SYMMETRIC: one decoder serves both views (Flow4R), so that swapped images give swapped outputs.
+        OUTPUT_RULES: what the constructor call in an official checkpoint may say of the heads, the only kind built.
     """
 
-    HEADS: ClassVar[tuple[HeadSpec, ...]]
+    HEADS: tuple[HeadSpec, ...]
     SYMMETRIC: ClassVar[bool] = False
+    OUTPUT_RULES: ClassVar[Mapping[str, Any]] = {
+        "head_type": "dpt",
+        "output_mode": "pts3d",
+        "depth_mode": ("exp", -math.inf, math.inf),
+        "conf_mode": ("exp", 1, math.inf),
+    }
 
     def __init__(self, config: NetworkConfig) -> None:
         """Build an untrained trunk of ``config``."""
@@ -58,6 +71,29 @@ class Trunk(nn.Module):
         if not self.SYMMETRIC:
             self.dec_blocks2 = self._decoder_blocks()
         self.dec_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+
+    @classmethod
+    def described_entries(cls, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Entries of the config that an official checkpoint says otherwise than by their names.
+
+        Args:
+            values: keywords of its constructor call.
+            tensors: its weights.
+
+        Raises:
+            ConfigError: it describes heads that this package does not build.
+        """
+        for name, ours in cls.OUTPUT_RULES.items():
+            if values.get(name, ours) != ours:
+                raise ConfigError(f"expected {name}={ours!r}, got {values[name]!r}; this package builds no such head")
+        return {}
+
+    @classmethod
+    def adapt_weights(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a related official network as this one's; CroCo has one decoder, which both views start with."""
+        if cls.SYMMETRIC or any(name.startswith("dec_blocks2.") for name in tensors):
+            return dict(tensors)
+        return {**tensors, **copied(tensors, "dec_blocks.", "dec_blocks2.")}
 
     def _decoder_blocks(self) -> nn.ModuleList:
         config = self.config
@@ -108,7 +144,12 @@ class Trunk(nn.Module):
         return self.enc_norm(tokens)
 
     def decode(
-        self, tokens_1: Tensor, tokens_2: Tensor, grid_hw: Grid, grid_2_hw: Grid | None = None
+        self,
+        tokens_1: Tensor,
+        tokens_2: Tensor,
+        grid_hw: Grid,
+        grid_2_hw: Grid | None = None,
+        watch: AttentionWatch | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Encoder tokens of P pairs -> for each view the list the heads read.
 
@@ -120,7 +161,9 @@ class Trunk(nn.Module):
             tokens_2: (p, m, enc_embed_dim) of view 2.
             grid_hw: of view 1.
             grid_2_hw: of view 2, where the two images differ in size.
+            watch: is given the cross-attention logits of every block, see :data:`AttentionWatch`.
         """
+        watch_1, watch_2 = (None if watch is None else partial(watch, view) for view in (0, 1))
         size = self.config.dec_embed_dim // self.config.dec_num_heads
         rotary_1 = self.rotary(grid_hw, size, tokens_1.device)
         rotary_2 = self.rotary(grid_2_hw, size, tokens_1.device) if grid_2_hw else rotary_1
@@ -128,7 +171,10 @@ class Trunk(nn.Module):
         x_1, x_2 = self.decoder_embed(tokens_1), self.decoder_embed(tokens_2)
         second = self.dec_blocks if self.SYMMETRIC else self.dec_blocks2
         for block_1, block_2 in zip(self.dec_blocks, second, strict=True):
-            x_1, x_2 = block_1(x_1, x_2, rotary_1, rotary_2), block_2(x_2, x_1, rotary_2, rotary_1)
+            x_1, x_2 = (
+                block_1(x_1, x_2, rotary_1, rotary_2, watch_1),
+                block_2(x_2, x_1, rotary_2, rotary_1, watch_2),
+            )
             lists[0].append(x_1)
             lists[1].append(x_2)
         for tokens in lists:
@@ -161,6 +207,11 @@ class Trunk(nn.Module):
     def rotary(self, grid_hw: Grid, head_dim: int, device: torch.device) -> RotaryTables:
         """Tables for a grid of patches."""
         return rotary_of(grid_hw, head_dim, self.config.rope_base, device)
+
+
+def copied(tensors: Mapping[str, Tensor], begin: str, other: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names start with ``begin``, under names that start with ``other``."""
+    return {name.replace(begin, other, 1): value.clone() for name, value in tensors.items() if name.startswith(begin)}
 
 
 def initialise(network: Trunk, generator: torch.Generator) -> None:

@@ -18,7 +18,6 @@ from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import CheckpointError, ConfigError
 from pomato_ros.sources.dust3r.checkpoint import (
     build_network,
-    convert_two_view,
     file_sha256,
     is_derived,
     load_checkpoint,
@@ -26,12 +25,23 @@ from pomato_ros.sources.dust3r.checkpoint import (
     save_weights,
 )
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import Trunk
 
 # as in official files; what this package does not build from is there too
 DESCRIPTION = (
     "AsymmetricMASt3R(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), head_type='dpt', "
     "output_mode='pts3d', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), freeze='encoder', "
     "dynamic_matching=True, landscape_only=False"
+)
+
+# of ours, not in such a call
+OWN_ENTRIES = (
+    "temporal_length",
+    "architecture",
+    "head_type",
+    "mask_heads",
+    "flow_head",
+    "two_confs",
 )
 
 
@@ -53,7 +63,7 @@ def saved(network: Pomato, tmp_path: Path) -> Path:
 
 def described(config: NetworkConfig, **changes: Any) -> str:
     """The constructor call of ``config``; its own window length is not mentioned."""
-    sizes = {name: value for name, value in dataclasses.asdict(config).items() if name != "temporal_length"}
+    sizes = {name: value for name, value in dataclasses.asdict(config).items() if name not in OWN_ENTRIES}
     return f"{DESCRIPTION}, {', '.join(f'{name}={value!r}' for name, value in {**sizes, **changes}.items())})"
 
 
@@ -253,13 +263,13 @@ def test_published_two_head_names_convert_to_the_published_pairwise_names(refere
         json.loads((reference_dir / file).read_text())["keys"]
         for file in ("dust3r_dpt_512.keys.json", "pomato_pairwise.keys.json")
     )
-    converted = convert_two_view({name: torch.empty(shape, device="meta") for name, shape in two.items()})
+    converted = Pomato.adapt_weights({name: torch.empty(shape, device="meta") for name, shape in two.items()})
     assert {name: list(value.shape) for name, value in converted.items()} == three
 
 
 def test_weights_without_a_second_head_cannot_be_converted() -> None:
     with pytest.raises(CheckpointError, match="expected weights with downstream_head2"):
-        convert_two_view({"enc_norm.bias": torch.zeros(3)})
+        Pomato.adapt_weights({"enc_norm.bias": torch.zeros(3)})
 
 
 def test_an_official_file_that_does_not_fit_is_refused(network: Pomato, tmp_path: Path) -> None:
@@ -366,3 +376,87 @@ def test_a_network_is_built_of_exactly_its_tensors(network: Pomato) -> None:
     images = torch.zeros(1, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(rebuilt(images, images).points_match, network(images, images).points_match)
+
+
+# --- the family
+
+
+MAST3R_DESCRIPTION = (
+    "AsymmetricMASt3R(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), "
+    "head_type='catmlp+dpt', output_mode='pts3d+desc6', depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), "
+    "two_confs=True, desc_conf_mode=('exp', 0, inf)"
+)
+
+
+@pytest.fixture(scope="module")
+def mast3r(pairwise_config: NetworkConfig, make_network: Callable[..., Trunk]) -> Trunk:
+    return make_network(dataclasses.replace(pairwise_config, architecture="mast3r", desc_dim=6, desc_hidden_dim=8))
+
+
+def mast3r_call(network: Trunk) -> str:
+    sizes = dataclasses.asdict(network.config)
+    named = ("enc_embed_dim", "enc_depth", "enc_num_heads", "dec_embed_dim", "dec_depth", "dec_num_heads")
+    dpt = ("dpt_layer_dims", "dpt_feature_dim", "dpt_last_dim", "temporal_num_heads", "group_norm_groups")
+    return f"{MAST3R_DESCRIPTION}, {', '.join(f'{name}={sizes[name]!r}' for name in (*named, *dpt))})"
+
+
+def test_an_official_mast3r_is_read_from_its_call_and_is_metric_where_its_name_says_so(
+    mast3r: Trunk, tmp_path: Path
+) -> None:
+    for name, metric in (("catmlpdpt_metric.pth", True), ("catmlpdpt.pth", False)):
+        loaded = load_checkpoint(save_official(tmp_path / name, mast3r.state_dict(), mast3r_call(mast3r)))
+        assert_equal_weights(loaded.network, mast3r)
+        assert loaded.metric is metric
+        assert loaded.network.config.desc_conf_min == 0
+
+
+def test_without_a_mode_of_their_own_descriptors_confidence_is_that_of_the_points(mast3r: Trunk) -> None:
+    call = mast3r_call(mast3r).replace(", desc_conf_mode=('exp', 0, inf)", "")
+    assert parse_description(call, {}).desc_conf_min == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("desc6", "dust6"),
+        ("('exp', 0, inf)", "('sigmoid', 0, 1)"),
+        ("('exp', -inf, inf)", "('square', -inf, inf)"),
+    ],
+)
+def test_descriptors_of_another_kind_are_refused(mast3r: Trunk, old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match="no such head"):
+        parse_description(mast3r_call(mast3r).replace(old, new), {})
+
+
+def test_dust3r_weights_are_d2ust3rs_where_asked_for(
+    pairwise_config: NetworkConfig, make_network: Callable[..., Trunk], tmp_path: Path
+) -> None:
+    network = make_network(dataclasses.replace(pairwise_config, architecture="d2ust3r"))
+    path = save_official(tmp_path / "ddust3r.pth", network.state_dict(), described(network.config))
+    assert_equal_weights(load_checkpoint(path, architecture="d2ust3r").network, network)
+    assert isinstance(load_checkpoint(path).network, Pomato)
+
+
+def test_one_decoder_becomes_both(
+    pairwise_config: NetworkConfig, make_network: Callable[..., Trunk], tmp_path: Path
+) -> None:
+    network = make_network(dataclasses.replace(pairwise_config, architecture="d2ust3r"))
+    one = {name: value for name, value in network.state_dict().items() if not name.startswith("dec_blocks2.")}
+    path = save_official(tmp_path / "croco.pth", one, described(network.config))
+    loaded = load_checkpoint(path, architecture="d2ust3r").network.state_dict()
+    for name in one:
+        assert torch.equal(loaded[name.replace("dec_blocks.", "dec_blocks2.")], loaded[name])
+
+
+@pytest.mark.parametrize("architecture", ["mast3r", "d2ust3r", "flow4r"])
+def test_our_own_files_say_whose_network_they_hold(
+    pairwise_config: NetworkConfig, make_network: Callable[..., Trunk], tmp_path: Path, architecture: str
+) -> None:
+    network = make_network(dataclasses.replace(pairwise_config, architecture=architecture))
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, network, 64, {"metric": "true"}, torch.float32)
+    loaded = load_checkpoint(path, architecture=architecture)
+    assert_equal_weights(loaded.network, network)
+    assert loaded.metric
+    with pytest.raises(CheckpointError, match=f"holds a {architecture} network, expected pomato"):
+        load_checkpoint(path, architecture="pomato")
