@@ -1,4 +1,4 @@
-"""Keeps a step within a time: told how long steps took, it says how the next ones are done.
+"""Keeps a step within a time: from how long the last steps took it chooses how the next ones are done.
 
 What is given up, the cheapest loss first: taking several frames at once, which saves work but has frames wait; then
 length of the window, whose answer is as right as a longer one's and only sees less of the past; then the matching
@@ -11,9 +11,10 @@ held back: what is chosen applies from the next step on, the window's length fro
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pomato_ros.structures import BudgetReport, BudgetState
+
 STEPS_JUDGED = 24  # with one setting, two windows of the usual length: cheap and dear steps alike
 SPARE_SHARE = 0.9  # of the time allowed, which a dearer setting must be expected to keep
-OVER_BUDGET = "over"  # the first word about steps that cannot be made shorter
 LONGEST_PATIENCE = 16  # times STEPS_JUDGED, between two attempts at a dearer setting
 COARSE_STRIDE = 2  # of the maps; with 4 they are three times as far off (dev/LOG.md)
 COARSE_SHARE = 0.8  # of a step's time, which is left of it at least with coarse maps
@@ -116,10 +117,20 @@ class LatencyBudget:
             self._estimate_s = second if whole or self._estimate_s is None else max(second, self._estimate_s)
             self._decide(whole)
 
-    def describe(self) -> str:
-        """What was chosen, in one line; empty where any time is allowed."""
+    def report(self) -> BudgetReport:
+        """What was chosen, and whether the limit is kept; nothing where any time is allowed."""
         if not self._allowed_s:
-            return ""
+            return BudgetReport()
+        chosen = self._describe_setting()
+        if self._estimate_s is None:
+            return BudgetReport(BudgetState.MEASURING, f"{chosen}, measuring")
+        stages = ", ".join(f"{stage} {1e3 * seconds:.0f}" for stage, seconds in self._stages_s.items())
+        times = f"{1e3 * self._estimate_s:.0f} of {1e3 * self._allowed_s:.0f} ms (last: {stages})"
+        if self.is_over:
+            return BudgetReport(BudgetState.EXCEEDED, f"over: {chosen}, {times}")
+        return BudgetReport(BudgetState.WITHIN, f"{chosen}, {times}")
+
+    def _describe_setting(self) -> str:
         chosen = f"window {self.setting.window_size} of {self._levels[0].window_size}"
         if self._levels[0].hop > 1:
             chosen += f", {self.setting.hop} of {self._levels[0].hop} frames at once"
@@ -127,11 +138,7 @@ class LatencyBudget:
             chosen += ", tracks found in the image alone"
         if self.setting.stride > 1:
             chosen += f", one pixel in {self.setting.stride} by {self.setting.stride}"
-        if self._estimate_s is None:
-            return f"{chosen}, measuring"
-        stages = ", ".join(f"{stage} {1e3 * seconds:.0f}" for stage, seconds in self._stages_s.items())
-        verdict = f"{OVER_BUDGET}: " if self.is_over else ""
-        return f"{verdict}{chosen}, {1e3 * self._estimate_s:.0f} of {1e3 * self._allowed_s:.0f} ms (last: {stages})"
+        return chosen
 
     def _exceeded(self) -> bool:
         return self._estimate_s is not None and self._estimate_s > self._allowed_s

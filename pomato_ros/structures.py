@@ -186,6 +186,23 @@ def no_objects() -> ObjectSet:
     )
 
 
+class BudgetState(Enum):
+    """Whether steps keep `max_latency_ms`."""
+
+    UNLIMITED = "unlimited"
+    MEASURING = "measuring"
+    WITHIN = "within"
+    EXCEEDED = "exceeded"  # although nothing is left to save
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReport:
+    """What was chosen to keep `max_latency_ms`, and whether it is kept."""
+
+    state: BudgetState = BudgetState.UNLIMITED
+    summary: str = ""  # one line for people; empty without a limit
+
+
 @dataclass(frozen=True, slots=True)
 class SceneEstimate:
     """Everything one step says about the newest frame. All arrays belong to the network's image of that frame."""
@@ -207,8 +224,8 @@ class SceneEstimate:
     metres_per_unit: float  # scale applied to the newest window's pointmaps
     tracks: TrackSet
     stage_seconds: dict[str, float]  # where the time went: preprocess, model, scene; with window_hop also waiting
-    budget: str = ""  # what was chosen to keep max_latency_ms; empty without one
-    left_out: str = ""  # what the network was not asked for, and why; empty: nothing
+    budget: BudgetReport = BudgetReport()
+    left_out: str = ""  # what the source was not asked for, and why; empty: nothing
     scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if nobody told
     objects: ObjectSet = field(default_factory=no_objects)
 

@@ -11,14 +11,14 @@ import torch
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import ConfigError
-from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
+from pomato_ros.evaluation.oracle import OraclePredictor, frame_of, pointmap_engine
 from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint, save_weights
 from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly
 from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
-from pomato_ros.structures import TrackingState, Window
+from pomato_ros.structures import BudgetReport, BudgetState, TrackingState, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 from pomato_ros.window import RollingWindow
@@ -36,7 +36,7 @@ def moving_clip() -> Clip:
 
 @functools.cache
 def run(clip: Clip, config: PomatoConfig, **oracle):
-    engine = Engine(config, OraclePredictor(clip, **oracle))
+    engine = pointmap_engine(config, OraclePredictor(clip, **oracle))
     return [engine.step(frame_of(clip, t)) for t in range(len(clip))]
 
 
@@ -128,7 +128,7 @@ def test_the_state_is_warming_until_the_window_is_full(moving_clip):
 
 
 def test_reset_starts_a_new_world_but_never_reuses_a_track_id(moving_clip):
-    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig(), OraclePredictor(moving_clip))
     before = engine.step(frame_of(moving_clip, 5))
     engine.reset()
     after = engine.step(frame_of(moving_clip, 0))
@@ -155,7 +155,7 @@ class Blinded(OraclePredictor):
 
 def test_noise_images_are_lost_without_a_pose_and_tracking_comes_back(moving_clip):
     predictor = Blinded(moving_clip)
-    engine = Engine(PomatoConfig(), predictor)
+    engine = pointmap_engine(PomatoConfig(), predictor)
     scenes = []
     for t in range(FRAMES):
         predictor.blind = 13 <= t < 17
@@ -169,21 +169,21 @@ def test_noise_images_are_lost_without_a_pose_and_tracking_comes_back(moving_cli
 
 
 def test_an_uncalibrated_camera_gets_its_focal_length_from_the_pointmap(moving_clip):
-    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig(), OraclePredictor(moving_clip))
     scene = engine.step(frame_of(moving_clip, 0, calibrated=False))
     assert not scene.intrinsics_known
     assert scene.intrinsics.fx_px == pytest.approx(moving_clip.intrinsics.fx_px, rel=1e-2)
 
 
 def test_time_that_does_not_advance_is_refused(moving_clip):
-    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig(), OraclePredictor(moving_clip))
     engine.step(frame_of(moving_clip, 3))
     with pytest.raises(ValueError, match="expected a frame after"):
         engine.step(frame_of(moving_clip, 3))
 
 
 def test_every_nth_frame_is_used_and_a_refused_one_leaves_its_place(moving_clip):
-    engine = Engine(PomatoConfig().with_values({"window_stride": 3}), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values({"window_stride": 3}), OraclePredictor(moving_clip))
     scenes = [engine.step(frame_of(moving_clip, t)) for t in range(6)]
     assert [scene is not None for scene in scenes] == [True, False, False, True, False, False]
     assert scenes[3].frames_in_window == 2
@@ -196,7 +196,7 @@ def test_every_nth_frame_is_used_and_a_refused_one_leaves_its_place(moving_clip)
 
 
 def test_an_image_too_small_for_the_network_is_refused_and_forgotten(moving_clip):
-    engine = Engine(PomatoConfig().with_values({"image_size": 15}), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values({"image_size": 15}), OraclePredictor(moving_clip))
     with pytest.raises(ValueError, match="smaller than one patch"):
         engine.step(frame_of(moving_clip, 0))
 
@@ -211,19 +211,19 @@ def test_a_window_longer_than_the_weights_reach_is_refused_at_once(moving_clip, 
     with pytest.raises(
         ConfigError, match=f"window_size must be at most {length} with these weights, got {window_size}"
     ):
-        Engine(config, Short(moving_clip))
-    Engine(config.with_values({"window_size": length}), Short(moving_clip))
+        pointmap_engine(config, Short(moving_clip))
+    pointmap_engine(config.with_values({"window_size": length}), Short(moving_clip))
 
 
 def test_dynamic_options_count_from_the_next_step_on(moving_clip):
-    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig(), OraclePredictor(moving_clip))
     assert np.isfinite(engine.step(frame_of(moving_clip, 0)).depth).all()
     engine.update_config(PomatoConfig().with_values({"conf_threshold": 9.0}))
     assert np.isnan(engine.step(frame_of(moving_clip, 1)).depth).all()
 
 
 def test_a_scene_carries_its_frame_and_where_its_time_went(moving_clip):
-    engine = Engine(PomatoConfig(), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig(), OraclePredictor(moving_clip))
     scene = engine.step(frame_of(moving_clip, 2))
     assert scene.stamp_ns == moving_clip.stamps_ns[2]
     np.testing.assert_array_equal(scene.image_rgb, moving_clip.images[2].numpy())
@@ -267,10 +267,12 @@ def test_the_window_is_shortened_to_keep_a_step_within_its_time(moving_clip, mon
 
     lengths: list[int] = []
     monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
-    engine = Engine(PomatoConfig().with_values({"max_latency_ms": allowed_ms}), Slow(moving_clip, pair_scale=0.7))
+    engine = pointmap_engine(
+        PomatoConfig().with_values({"max_latency_ms": allowed_ms}), Slow(moving_clip, pair_scale=0.7)
+    )
     scenes = [engine.step(frame_of(moving_clip, t)) for t in range(len(moving_clip))]
     assert max(lengths[20:]) == longest
-    assert scenes[-1].budget.partition(",")[0] == said
+    assert scenes[-1].budget.summary.partition(",")[0] == said
     for t, scene in enumerate(scenes):  # and whatever its length, what it says is right
         np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)
 
@@ -297,14 +299,14 @@ def only_heads(pairs, heads):
 @pytest.mark.parametrize("blind", [(), (8, 9)])  # frames after which a key has to be placed by others
 def test_where_nobody_reads_tracks_one_map_is_not_asked_for_and_all_else_is_said_as_before(moving_clip, mode, blind):
     config = PomatoConfig().with_values({"mode": mode})
-    engines = [Engine(config, Listening(moving_clip)) for _ in range(2)]
-    engines[1].heed_readers(tracks=False)
+    engines = [pointmap_engine(config, Listening(moving_clip)) for _ in range(2)]
+    engines[1].set_track_output_enabled(False)
     for t in range(len(moving_clip)):
         frame = frame_of(moving_clip, t)
         if t in blind:
             frame = dataclasses.replace(frame, image_rgb=np.full_like(frame.image_rgb, 9))
         whole, less = (engine.step(frame) for engine in engines)
-        asked = engines[1]._predictor.asked
+        asked = engines[1]._pipeline.predictor.asked
         own, in_reference = asked.from_key_heads, asked.to_key_heads
         own, in_reference = (own, in_reference) if mode == "anchored" or t == 0 else (in_reference, own)
         assert own == (1,)
@@ -317,10 +319,10 @@ def test_where_nobody_reads_tracks_one_map_is_not_asked_for_and_all_else_is_said
 @pytest.mark.parametrize("mode", MODES)
 def test_tracks_that_nobody_read_for_a_while_are_there_when_somebody_does(moving_clip, mode):
     options = {"mode": mode, "scale_source": "fixed", "scale": 1 / 0.7}
-    engine = Engine(PomatoConfig().with_values(options), Listening(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values(options), Listening(moving_clip))
     ids, errors = [], []
     for t in range(len(moving_clip)):
-        engine.heed_readers(tracks=not 6 <= t < 20)
+        engine.set_track_output_enabled(not 6 <= t < 20)
         scene = engine.step(frame_of(moving_clip, t))
         assert bool(scene.left_out) == (6 <= t < 20)
         tracks = scene.tracks
@@ -340,10 +342,10 @@ def test_tracks_that_nobody_read_for_a_while_are_there_when_somebody_does(moving
 
 
 def test_an_engine_without_tracks_does_not_ask_for_them(moving_clip):
-    engine = Engine(PomatoConfig().with_values({"max_tracks": 0}), Listening(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values({"max_tracks": 0}), Listening(moving_clip))
     for t in range(4):
         scene = engine.step(frame_of(moving_clip, t))
-        assert (engine._predictor.asked.from_key_heads, len(scene.tracks.ids)) == ((1,), 0)
+        assert (engine._pipeline.predictor.asked.from_key_heads, len(scene.tracks.ids)) == ((1,), 0)
         assert scene.left_out == "matching pointmap of tracks: max_tracks is 0"
 
 
@@ -366,29 +368,29 @@ def test_a_map_that_tracks_alone_read_is_left_out_to_keep_a_step_within_its_time
 
     monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
     options = {"max_latency_ms": allowed_ms, "window_size": 8}  # which cannot be shortened
-    engine = Engine(PomatoConfig().with_values(options), Slow(moving_clip, pair_scale=0.7))
+    engine = pointmap_engine(PomatoConfig().with_values(options), Slow(moving_clip, pair_scale=0.7))
     for t in range(len(moving_clip)):
         scene = engine.step(frame_of(moving_clip, t))
         np.testing.assert_allclose(scene.world_from_camera[:3, 3], 0.7 * true_pose(moving_clip, t)[:3, 3], atol=2e-3)
         if t >= 20:
-            asked = engine._predictor.asked
+            asked = engine._pipeline.predictor.asked
             assert (asked.from_key_heads, asked.to_key_heads) == ((1, 3) if matched else (1,), (2, 3))
             assert asked.stride == stride
             assert scene.left_out == ("" if matched else "matching pointmap of tracks: to keep max_latency_ms")
-    assert ("tracks found in the image alone" in scene.budget) == (not matched)
-    assert not scene.budget.startswith("over")
+    assert ("tracks found in the image alone" in scene.budget.summary) == (not matched)
+    assert scene.budget.state is not BudgetState.EXCEEDED
 
 
 def test_without_the_tracks_map_the_stream_says_what_its_slow_twin_says(moving_clip, tiny_config, make_network):
     checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
     options = {"window_size": 6, "overlap": 2, "conf_threshold": 0.0, "range_min": 0.0}
     twins = [
-        Engine(PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse))
+        pointmap_engine(PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse))
         for reuse in (True, False)
     ]
     for t in range(15):
         for engine in twins:
-            engine.heed_readers(tracks=t in (4, 5, 11))
+            engine.set_track_output_enabled(t in (4, 5, 11))
         fast, slow = (engine.step(frame_of(moving_clip, t)) for engine in twins)
         assert fast.left_out == slow.left_out
         np.testing.assert_allclose(fast.confidence, slow.confidence, rtol=1e-4)
@@ -418,10 +420,10 @@ def test_the_time_that_recording_takes_is_not_held_against_a_setting(
     checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
     options = {"window_size": 6, "overlap": 2, "max_latency_ms": 55.0}
     network = Slow(checkpoint, torch.device("cpu"), "fp32", recorder=record_slowly)
-    engine, lengths = Engine(PomatoConfig().with_values(options), network), []
+    engine, lengths = pointmap_engine(PomatoConfig().with_values(options), network), []
     for t in range(len(moving_clip)):
         scene = engine.step(frame_of(moving_clip, t))
-        lengths.append(int(scene.budget.split()[1]) if scene.budget else 6)
+        lengths.append(int(scene.budget.summary.split()[1]) if scene.budget.summary else 6)
     # nothing was recorded before; windows of 6 take 60 ms, those of 5 keep within 55, and no other is tried
     assert lengths[0] == 6
     assert lengths[-1] == 5
@@ -436,10 +438,10 @@ def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
     config = PomatoConfig().with_values({"window_size": 4, "overlap": 2, "image_size": 64, "window_hop": hop})
     checkpoint = Checkpoint(network, 64, Path("tiny"), "", {})
     recording, plain = (
-        Engine(config, Predictor(checkpoint, torch.device("cpu"), "fp32", recorder=how))
+        pointmap_engine(config, Predictor(checkpoint, torch.device("cpu"), "fp32", recorder=how))
         for how in (record_eagerly, None)
     )
-    replays = recording._predictor.replays
+    replays = recording._pipeline.predictor.replays
     plain.warm_up((96, 64))  # nothing to record
     recording.warm_up((96, 64))
     known = replays.count
@@ -448,7 +450,7 @@ def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
     for number in range(24):
         for window, wanted in next_hop(filling, frames, hop):
             less = dataclasses.replace(wanted, from_key_heads=(1,))  # from the beginning of a window on
-            recording._predictor.predict(window, wanted if number < 12 else less)
+            recording._pipeline.predictor.predict(window, wanted if number < 12 else less)
     assert replays.count == known
     for t in range(10):
         both = (engine.advance(frame_of(moving_clip, t)) for engine in (recording, plain))
@@ -461,7 +463,7 @@ def test_warming_up_records_every_piece_of_a_stream_and_leaves_no_frame_behind(
 
 def assert_scenes_equal(found, expected):
     """All that two scenes say, but for where the time went."""
-    timeless = {"stage_seconds": {}, "budget": ""}
+    timeless = {"stage_seconds": {}, "budget": BudgetReport()}
     one, other = (dataclasses.asdict(dataclasses.replace(scene, **timeless)) for scene in (found, expected))
     np.testing.assert_equal(one, other)
 
@@ -470,7 +472,9 @@ def assert_scenes_equal(found, expected):
 def test_frames_taken_together_have_each_the_scene_that_it_would_have_alone(moving_clip, hop):
     """Of a predictor whose answer for a frame does not depend on the others; windows change in the midst of a hop."""
     alone = run(moving_clip, PomatoConfig(), pair_scale=0.7)
-    engine = Engine(PomatoConfig().with_values({"window_hop": hop}), OraclePredictor(moving_clip, pair_scale=0.7))
+    engine = pointmap_engine(
+        PomatoConfig().with_values({"window_hop": hop}), OraclePredictor(moving_clip, pair_scale=0.7)
+    )
     found = []
     for t in range(len(moving_clip)):
         scenes = engine.advance(frame_of(moving_clip, t))
@@ -484,7 +488,7 @@ def test_frames_taken_together_have_each_the_scene_that_it_would_have_alone(movi
 def test_who_waited_how_long_is_said(moving_clip, monkeypatch):
     now_s = 0.0
     monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
-    engine = Engine(PomatoConfig().with_values({"window_hop": 3}), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values({"window_hop": 3}), OraclePredictor(moving_clip))
     for t in range(6):
         now_s = 0.25 * t
         scenes = engine.advance(frame_of(moving_clip, t))
@@ -503,7 +507,7 @@ def test_a_reset_and_a_failure_leave_nobody_waiting(moving_clip):
             return super().predict(window, wanted)
 
     predictor = Failing(moving_clip)
-    engine = Engine(PomatoConfig().with_values({"window_hop": 2}), predictor)
+    engine = pointmap_engine(PomatoConfig().with_values({"window_hop": 2}), predictor)
     assert engine.advance(frame_of(moving_clip, 0)) == ()
     engine.reset()
     assert engine.advance(frame_of(moving_clip, 0)) == ()
@@ -522,7 +526,7 @@ def test_waiting_counts_against_the_time_allowed_and_is_given_up_first(moving_cl
     now_s = 0.0
     monkeypatch.setattr("pomato_ros.engine.time.perf_counter", lambda: now_s)
     options = {"window_hop": 4, "max_latency_ms": 150.0}
-    engine = Engine(PomatoConfig().with_values(options), OraclePredictor(moving_clip))
+    engine = pointmap_engine(PomatoConfig().with_values(options), OraclePredictor(moving_clip))
     counts = []
     for t in range(len(moving_clip)):
         now_s += 0.1  # a camera of 10 Hz, and an engine that takes no time
@@ -531,7 +535,7 @@ def test_waiting_counts_against_the_time_allowed_and_is_given_up_first(moving_cl
     # 0.3 s of waiting, then 0.1 s
     assert counts[:2] == [4, 4]
     assert set(counts[2:]) == {2}
-    assert "window 12 of 12, 2 of 4 frames at once" in scenes[-1].budget or not scenes
+    assert "window 12 of 12, 2 of 4 frames at once" in scenes[-1].budget.summary or not scenes
 
 
 def test_frames_are_not_taken_together_in_rolling_mode():
@@ -543,7 +547,9 @@ def test_a_hop_of_the_real_network_says_what_its_slow_twin_says(moving_clip, tin
     checkpoint = Checkpoint(make_network(tiny_config), 96, Path("tiny"), "", {})
     options = {"window_size": 6, "overlap": 2, "conf_threshold": 0.0, "range_min": 0.0, "window_hop": 3}
     fast, slow = (
-        Engine(PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse, recorder))
+        pointmap_engine(
+            PomatoConfig().with_values(options), Predictor(checkpoint, torch.device("cpu"), "fp32", reuse, recorder)
+        )
         for reuse, recorder in ((True, record_eagerly), (False, None))
     )
     for t in range(15):

@@ -42,7 +42,7 @@ def noisy(window_size: int, number: int) -> float:
 def test_without_a_budget_nothing_is_shortened_or_said() -> None:
     budget = LatencyBudget(WINDOWS)
     assert set(steps(budget, 200, lambda size, _: 1e3 * size, allowed_s=0.0)) == {12}
-    assert budget.describe() == ""
+    assert budget.report().summary == ""
 
 
 @pytest.mark.parametrize(("allowed_s", "size"), [(0.13, 12), (0.115, 10), (0.09, 8), (0.065, 6)])
@@ -67,7 +67,7 @@ def test_what_cannot_be_kept_is_said() -> None:
     steps(budget, 100, linear, 0.03)
     assert budget.setting.window_size == 6
     assert budget.is_over
-    assert budget.describe() == "over: window 6 of 12, 60 of 30 ms (last: preprocess 6, model 54)"
+    assert budget.report().summary == "over: window 6 of 12, 60 of 30 ms (last: preprocess 6, model 54)"
     steps(budget, 2 * STEPS_JUDGED, lambda size, _: 0.02, 0.03)
     assert not budget.is_over
 
@@ -111,14 +111,14 @@ def test_steps_of_the_window_before_are_not_counted() -> None:
     for _ in range(50):
         budget.observe({"model": 9.0}, 0.13, Setting(10))
     assert budget.setting.window_size == 12
-    assert budget.describe() == "window 12 of 12, measuring"
+    assert budget.report().summary == "window 12 of 12, measuring"
 
 
 def test_a_budget_that_is_lifted_gives_the_whole_window_back() -> None:
     budget = LatencyBudget(WINDOWS)
     steps(budget, 100, linear, 0.065)
     budget.observe({"model": 0.06}, 0.0, Setting(6))
-    assert (budget.setting.window_size, budget.describe()) == (12, "")
+    assert (budget.setting.window_size, budget.report().summary) == (12, "")
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_tracks_are_left_to_the_image_when_shorter_windows_are_not_enough_and_on
     assert {setting.match_tracks for setting in settled} == {matched}
     assert all(setting.match_tracks or setting.window_size == 8 for setting in reached)
     assert not budget.is_over
-    assert ("tracks found in the image alone" in budget.describe()) == (not matched)
-    assert ("one pixel in 2 by 2" in budget.describe()) == (allowed_s < 0.085)
+    assert ("tracks found in the image alone" in budget.report().summary) == (not matched)
+    assert ("one pixel in 2 by 2" in budget.report().summary) == (allowed_s < 0.085)
 
 
 def test_every_level_is_reached_under_load_and_left_again_one_at_a_time() -> None:
@@ -189,7 +189,7 @@ def test_every_level_is_reached_under_load_and_left_again_one_at_a_time() -> Non
         load = 10.0 if 1000 <= number < 3000 else 1.0
         setting = budget.setting
         reached.append(levels.index(setting))
-        said.append(budget.describe())
+        said.append(budget.report().summary)
         budget.observe({"model": load * seconds_of(setting)}, 0.4, setting)
     assert np.abs(np.diff(reached)).max() == 1
     assert set(reached[900:1000]) == {0}

@@ -14,7 +14,7 @@ from rich.console import Console
 from pomato_ros.cli.bench_picture import draw_steps
 from pomato_ros.cli.results import conclude, machine_name
 from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
-from pomato_ros.engine import Engine, check_window
+from pomato_ros.engine import Engine
 from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.bench import (
     Replay,
@@ -35,6 +35,7 @@ from pomato_ros.evaluation.scene_bench import (
     summarise_scene,
 )
 from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
+from pomato_ros.pointmap_scene.pipeline import check_window
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint

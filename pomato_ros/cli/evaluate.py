@@ -19,7 +19,7 @@ from pomato_ros.evaluation import mask_ablation, oracle_sets
 from pomato_ros.evaluation.clip_tracks import TRACK_FRAMES
 from pomato_ros.evaluation.evaluate import SequenceResult, Subject, evaluate_sequences, subject_of
 from pomato_ros.evaluation.grading import SequenceRun
-from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.evaluation.oracle import OraclePredictor, pointmap_engine
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_report import oracle_sequence_table, oracle_summary_table, summarise_oracle
 from pomato_ros.evaluation.oracle_sets import OracleSequence
@@ -232,7 +232,8 @@ def evaluate_ablation(
     started_s = time.perf_counter()
 
     def engine_for(sequence: OracleSequence) -> Engine:
-        return Engine(config.with_values({"scale_source": "depth"}), NoisyOracle(sequence.clip, seed=sequence.seed))
+        oracle = NoisyOracle(sequence.clip, seed=sequence.seed)
+        return pointmap_engine(config.with_values({"scale_source": "depth"}), oracle)
 
     with progress(console) as bars:
         kinds = mask_ablation.KINDS
@@ -275,7 +276,7 @@ class Trial:
 def network_trial(config: PomatoConfig) -> Trial:
     """The weights that ``config`` names, in one engine for all sequences."""
     predictor = Predictor.from_options(config.model)
-    engine, checkpoint = Engine(config, predictor), predictor.checkpoint
+    engine, checkpoint = pointmap_engine(config, predictor), predictor.checkpoint
     size_px, patch_px = checkpoint.image_size_px, checkpoint.network.config.patch_size
     subject = subject_of(engine, predictor, size_px, patch_px)
     return Trial(lambda clip: subject, size_px, patch_px, checkpoint.sha256, engine)
@@ -286,7 +287,7 @@ def truth_trial(config: PomatoConfig) -> Trial:
 
     def subject_for(clip: Clip) -> Subject:
         predictor = OraclePredictor(clip)
-        return subject_of(Engine(config, predictor), predictor, ORACLE_SIZE_PX, PATCH_PX)
+        return subject_of(pointmap_engine(config, predictor), predictor, ORACLE_SIZE_PX, PATCH_PX)
 
     return Trial(subject_for, ORACLE_SIZE_PX, PATCH_PX, None, None)
 

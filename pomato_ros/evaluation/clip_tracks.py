@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pomato_ros.engine import WindowPredictor
 from pomato_ros.evaluation import baselines
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.tracks import evaluate_tracks, scoring_focal
+from pomato_ros.pointmap_scene.pipeline import WindowPredictor
 from pomato_ros.sources.dust3r.stitching import stitch_windows, window_schedule
 from pomato_ros.structures import Frame, PreparedFrame, Window
 from pomato_ros.synthetic.clip import Clip

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pomato_ros.engine import WindowPredictor
 from pomato_ros.evaluation.calibration import CalibrationSample, sample_pixels
 from pomato_ros.evaluation.clip_tracks import LONG_TRACK_FRAMES, TRACK_FRAMES, TrackScores, score_tracks
 from pomato_ros.evaluation.grading import (
@@ -25,6 +24,7 @@ from pomato_ros.evaluation.masks import RegionSimilarity
 from pomato_ros.evaluation.opencv_baseline import grade_opencv
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.perceiver import Perceiver
+from pomato_ros.pointmap_scene.pipeline import WindowPredictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, PreparedFrame
 from pomato_ros.synthetic.clip import Clip

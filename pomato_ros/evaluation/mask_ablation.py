@@ -6,7 +6,7 @@ The engine runs once; what it gave to its mask is kept, and every variant sees j
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pomato_ros.evaluation.oracle_trial import frame_with_depth, pooled_counts
 from pomato_ros.evaluation.report import FlatValue, plain, ratio, shown
 from pomato_ros.pointmap_scene.motion_mask import motion_mask
 from pomato_ros.pointmap_scene.moving import MaskParts, MovingMask
+from pomato_ros.pointmap_scene.pipeline import PointmapPipeline
 from pomato_ros.pointmap_scene.reference import PairMaps
 
 KINDS = ("ordinary", "nothing", "majority")  # of sequences that score masks
@@ -103,7 +104,7 @@ def ablate_mask(
 def record_mask(engine: Engine, sequence: OracleSequence) -> MaskTape:
     """What the mask is given while the engine runs over a sequence; the engine's own masks are left as they are."""
     engine.reset()
-    tape, mask = MaskTape(), engine._estimator._mask
+    tape, mask = MaskTape(), cast(PointmapPipeline, engine._pipeline).estimator._mask
     update, forget = mask.update, mask.forget
 
     def noting(*args: Any) -> Any:

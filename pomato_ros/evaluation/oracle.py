@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 
+from pomato_ros.config import PomatoConfig
+from pomato_ros.engine import Engine
+from pomato_ros.pointmap_scene.pipeline import PointmapPipeline, WindowPredictor
 from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.structures import Frame, Window
 from pomato_ros.synthetic.clip import Clip
@@ -46,6 +49,11 @@ class OraclePredictor:
     def _err(self, points: torch.Tensor) -> torch.Tensor:
         noise = self._noise * torch.randn(points.shape[:-1], generator=self._generator)
         return self._scale * points * (1 + noise)[..., None]
+
+
+def pointmap_engine(config: PomatoConfig, predictor: WindowPredictor) -> Engine:
+    """An engine with ``predictor`` in the network's place."""
+    return Engine(config, PointmapPipeline(config, predictor))
 
 
 def frame_of(clip: Clip, t: int, *, calibrated: bool = True) -> Frame:

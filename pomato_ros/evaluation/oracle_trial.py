@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.engine import Engine, WindowPredictor
 from pomato_ros.evaluation import baselines
 from pomato_ros.evaluation.masks import MaskCounts, count_mask
-from pomato_ros.evaluation.oracle import frame_of
+from pomato_ros.evaluation.oracle import frame_of, pointmap_engine
 from pomato_ros.evaluation.oracle_noise import ISSUE_NOISE, ISSUE_SENSOR, NoiseModel, NoisyOracle, sensed_depth
 from pomato_ros.evaluation.oracle_sets import MAJORITY, STILL_RATE_HZ, OracleSequence
 from pomato_ros.evaluation.oracle_tracks import TrackCounts, TrackRecord, score_recorded_tracks
@@ -20,6 +19,7 @@ from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert, rotation_log
+from pomato_ros.pointmap_scene.pipeline import WindowPredictor
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate, TrackingState
 from pomato_ros.synthetic.clip import Clip
 
@@ -90,7 +90,7 @@ def oracle_engine(
         oracle = NoisyOracle(sequence.clip, noise, sequence.seed, blind=sequence.blind)
         scale = 1.0 / oracle.units_per_metre(0) if prior == "fixed" else 1.0
         metres = {"scale_source": prior, "scale": scale}
-        return Engine(change(config.with_values(metres)), oracle)
+        return pointmap_engine(change(config.with_values(metres)), oracle)
 
     return engine_for
 
@@ -99,7 +99,7 @@ def network_engine(config: PomatoConfig, predictor: WindowPredictor) -> EngineFo
     """Makes an engine over a network, which takes its metres from a depth sensor, for the oracle's sequences."""
 
     def engine_for(_sequence: OracleSequence) -> Perceiver:
-        return Engine(config.with_values({"scale_source": "depth"}), predictor)
+        return pointmap_engine(config.with_values({"scale_source": "depth"}), predictor)
 
     return engine_for
 

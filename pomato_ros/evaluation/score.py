@@ -1,8 +1,8 @@
 """One set of weights through the whole evaluation, as a function: what training prints before and after."""
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.engine import Engine
 from pomato_ros.evaluation.evaluate import evaluate_sequences, subject_of
+from pomato_ros.evaluation.oracle import pointmap_engine
 from pomato_ros.evaluation.report import FlatValue, summarise
 from pomato_ros.evaluation.sequences import FRAMES, render_sequences
 from pomato_ros.evaluation.splits import plan_split
@@ -40,6 +40,6 @@ def score_weights(
     config = PomatoConfig().with_values({"device": device, "num_threads": threads, **EVERY_PIXEL})
     predictor = Predictor.of_checkpoint(checkpoint, config.model)
     size_px, patch_px = checkpoint.image_size_px, checkpoint.network.config.patch_size
-    subject = subject_of(Engine(config, predictor), predictor, size_px, patch_px)
+    subject = subject_of(pointmap_engine(config, predictor), predictor, size_px, patch_px)
     plan = plan_split(split, held_out_seed, size_px, patch_px, sequences, frames)
     return summarise(evaluate_sequences(lambda clip: subject, render_sequences(plan)), plan.split)

@@ -8,10 +8,9 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.latency import OVER_BUDGET
 from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
 from pomato_ros.ros.streams import StreamMonitor
-from pomato_ros.structures import TrackingState
+from pomato_ros.structures import BudgetState, TrackingState
 
 SILENCE_S = 5.0
 SILENT_PERIODS = 4.0  # a camera slower than that many silences is silent after so many of its periods
@@ -269,13 +268,13 @@ def window_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, V
         "window_size": size,
         "mode": config.window.mode,
         "resets": status.engine.resets,
-        "budget": budget,
+        "budget": budget.summary,
         "left_out": status.scene.left_out,
     }
     if status.scene.state == TrackingState.WARMING.value:
         return WARN, f"warming up {frames}/{size}", values
-    if budget.startswith(OVER_BUDGET):
-        return WARN, f"steps take longer than max_latency_ms; {budget}", values
+    if budget.state is BudgetState.EXCEEDED:
+        return WARN, f"steps take longer than max_latency_ms; {budget.summary}", values
     return OK, f"{frames}/{size} frames", values
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from pomato_ros.config import PomatoConfig
+from pomato_ros.errors import OutOfMemory, UnusableFrame
 from pomato_ros.pointmap_scene.scale import WAY_SOURCES
 from pomato_ros.ros.conversions.camera_info import calibration_from_camera_info, camera_info_key
 from pomato_ros.ros.conversions.image_decoding import decode_compressed_image, decode_image
@@ -45,8 +46,8 @@ class Engine(Protocol):
     def frames_waiting(self) -> int:
         """Frames that joined the window and have no scene yet; a reset or a step that fails lets go of them."""
 
-    def heed_readers(self, *, tracks: bool) -> None:
-        """What is read of the scenes from the next step on."""
+    def set_track_output_enabled(self, enabled: bool) -> None:
+        """Whether tracks are read from the next step on."""
 
     def update_config(self, config: PomatoConfig) -> None:
         """Use new values of the dynamic options from the next step on."""
@@ -301,16 +302,16 @@ class Perception:
         if str(error) != status.last_error:
             LOG.error("step failed on the frame of %d ns", stamp_ns, exc_info=error)
         status.errors += 1
-        status.out_of_memory += "out of memory" in str(error)
+        status.out_of_memory += isinstance(error, OutOfMemory)
         status.last_error, status.error_is_news = str(error), True
 
     def _step(self, frame: Frame) -> tuple[SceneEstimate, ...]:
         status, started = self._status.engine, time.monotonic()
-        self._engine.heed_readers(tracks=self._tracks_are_read())
+        self._engine.set_track_output_enabled(self._tracks_are_read())
         waited = self._engine.frames_waiting
         try:
             scenes = self._engine.advance(frame)
-        except ValueError as error:  # the engine's word for a frame that it cannot use
+        except UnusableFrame as error:
             self._received_ns.pop(frame.stamp_ns, None)
             self._drop(UNUSABLE, str(error))
             self._drop_waiting(waited - self._engine.frames_waiting, "the step failed")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pomato_ros.ros.streams import RateMeter, StreamMonitor
+from pomato_ros.structures import BudgetReport
 
 DURATIONS_KEPT = 200
 
@@ -125,7 +126,7 @@ class SceneStatus:
     tracks: int = 0
     moving_share: float | None = None
     metres_per_unit: float | None = None
-    budget: str = ""
+    budget: BudgetReport = BudgetReport()
     left_out: str = ""
     scale_std: float | None = None
     focal_px: float | None = None

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.engine import Engine
 from pomato_ros.evaluation.evaluate import Subject, evaluate_sequences, run_sequence, subject_of
-from pomato_ros.evaluation.oracle import OraclePredictor
+from pomato_ros.evaluation.oracle import OraclePredictor, pointmap_engine
 from pomato_ros.structures import SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
@@ -63,7 +62,9 @@ def test_the_truth_beats_every_baseline(clip: Clip, truthful: SubjectMaker) -> N
 
 def test_the_engine_over_true_pointmaps_beats_every_baseline(clip: Clip) -> None:
     predictor = OraclePredictor(clip)
-    result = score(subject_of(Engine(PomatoConfig(), predictor), predictor, clip.intrinsics.width_px, 16), clip)
+    result = score(
+        subject_of(pointmap_engine(PomatoConfig(), predictor), predictor, clip.intrinsics.width_px, 16), clip
+    )
     assert result.system.scores.depth_absrel < 0.02
     assert result.system.scores.ate_over_path < result.baseline.ate_over_path
     assert result.system.scores.rpe_rot_deg < result.baseline.rpe_rot_deg
@@ -134,7 +135,7 @@ def test_points_that_never_move_are_right_where_nothing_moves() -> None:
     )
     still = render_clip(2, world, 12, (64, 48))
     predictor = OraclePredictor(still)
-    result = score(subject_of(Engine(PomatoConfig(), predictor), predictor, 64, 16), still)
+    result = score(subject_of(pointmap_engine(PomatoConfig(), predictor), predictor, 64, 16), still)
     assert result.baseline.apd12 == result.apd12_true_start == pytest.approx(100.0)
     assert result.system.mask.moving == 0
 

@@ -22,6 +22,7 @@ from pomato_ros.evaluation.mask_ablation import (
     summarise_ablation,
     variants,
 )
+from pomato_ros.evaluation.oracle import pointmap_engine
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_sets import NOTHING_MOVES, OracleSequence
 from pomato_ros.evaluation.oracle_trial import frame_with_depth, record_run
@@ -33,7 +34,7 @@ CONFIG = PomatoConfig().with_values({"window_size": 6, "overlap": 2, "scale_sour
 
 
 def engine_for(sequence: OracleSequence) -> Engine:
-    return Engine(CONFIG, NoisyOracle(sequence.clip, seed=sequence.seed, blind=sequence.blind))
+    return pointmap_engine(CONFIG, NoisyOracle(sequence.clip, seed=sequence.seed, blind=sequence.blind))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import pytest
 from scipy import ndimage
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.engine import Engine
-from pomato_ros.evaluation.oracle import OraclePredictor, frame_of
+from pomato_ros.evaluation.oracle import OraclePredictor, frame_of, pointmap_engine
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.oracle_sets import NOTHING_MOVES
 from pomato_ros.geometry.camera import project, unproject
@@ -534,7 +533,7 @@ def test_a_larger_image_of_the_same_scene_gives_the_same_objects(factor: int) ->
 
 
 def objects_of(clip: Clip, predictor: OraclePredictor | NoisyOracle) -> list[ObjectSet]:
-    engine = Engine(PomatoConfig().with_values({"scale_source": "depth"}), predictor)
+    engine = pointmap_engine(PomatoConfig().with_values({"scale_source": "depth"}), predictor)
     seen = [
         engine.step(dataclasses.replace(frame_of(clip, t), depth_m=clip.depth_m[t].numpy())) for t in range(len(clip))
     ]

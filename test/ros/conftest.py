@@ -69,8 +69,8 @@ class FakeEngine:
     def frames_waiting(self) -> int:
         return len(self.waiting)
 
-    def heed_readers(self, *, tracks: bool) -> None:
-        self.tracks_are_read = tracks
+    def set_track_output_enabled(self, enabled: bool) -> None:
+        self.tracks_are_read = enabled
 
     def reset(self) -> None:
         self.waiting = []

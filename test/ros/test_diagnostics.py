@@ -6,9 +6,10 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.latency import LatencyBudget, Setting
 from pomato_ros.ros.diagnostics import OK, WARN, build_statuses
 from pomato_ros.ros.status import NodeStatus, SceneStatus
+from pomato_ros.structures import BudgetReport
 
 
-def window_status(budget: str):
+def window_status(budget: BudgetReport):
     status = NodeStatus()
     status.scene = dataclasses.replace(SceneStatus(), state="tracking", budget=budget)
     statuses = {item.name: item for item in build_statuses("pomato", status, PomatoConfig())}
@@ -21,9 +22,9 @@ def test_a_budget_that_cannot_be_kept_is_a_warning_and_one_that_is_kept_is_not()
     for seconds, level in ((0.05, OK), (0.2, WARN)):
         for _ in range(10):
             budget.observe({"model": seconds}, 0.1, budget.setting)
-        window, values = window_status(budget.describe())
+        window, values = window_status(budget.report())
         assert window.level == level
-        assert values["budget"] == budget.describe()
+        assert values["budget"] == budget.report().summary
     assert "max_latency_ms" in window.message
     assert "200 of 100 ms" in window.message
 
@@ -36,6 +37,6 @@ def test_what_was_left_out_is_named() -> None:
 
 
 def test_without_a_budget_nothing_is_said() -> None:
-    window, values = window_status("")
+    window, values = window_status(BudgetReport())
     assert window.level == OK
     assert values["budget"] == ""

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
+from pomato_ros.errors import OutOfMemory, UnusableFrame
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
 from pomato_ros.ros.perception import Perception
 from pomato_ros.ros.topics import tf_qos
@@ -171,7 +172,7 @@ def test_a_required_camera_info_is_waited_for(make_graph: Callable[..., Any], fa
 
 
 @pytest.mark.parametrize(
-    ("error", "out_of_memory"), [(RuntimeError("CUDA out of memory"), 1), (IndexError("7"), 0), (KeyError("x"), 0)]
+    ("error", "out_of_memory"), [(OutOfMemory("no room for a step"), 1), (IndexError("7"), 0), (KeyError("x"), 0)]
 )
 def test_a_failing_step_is_told_and_survived(
     graph: Any, fakes: SimpleNamespace, error: Exception, out_of_memory: int
@@ -187,7 +188,7 @@ def test_a_failing_step_is_told_and_survived(
 
 
 def test_a_frame_that_the_engine_cannot_use_is_a_drop(graph: Any, fakes: SimpleNamespace) -> None:
-    graph.engine.error = ValueError("expected at least 16 px, got 4")
+    graph.engine.error = UnusableFrame("expected at least 16 px, got 4")
     graph.send(fakes.image_of(0))
     assert graph.node.status.engine.errors == 0
     values = values_of(graph.diagnostics()["input"])

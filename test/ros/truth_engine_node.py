@@ -27,7 +27,7 @@ class TruthEngine:
     def reset(self) -> None:
         self.first_ns = None
 
-    def heed_readers(self, *, tracks: bool) -> None:
+    def set_track_output_enabled(self, enabled: bool) -> None:
         pass
 
     def update_config(self, config: PomatoConfig) -> None:

@@ -78,7 +78,9 @@ class Replays:
         self._known: dict[Hashable, Recording | None] = {}  # None: seen, but not recorded
         self._inputs = SharedInputs()
         self._refused = False
-        self.news = 0  # calls so far that took longer than later ones will: of pieces seen first, or being recorded
+        self.warmup_count = (
+            0  # calls so far that took longer than later ones will: of pieces seen first, or being recorded
+        )
 
     def __call__(self, name: Hashable, piece: Piece, *inputs: Tensor) -> Tensors:
         """``piece`` of ``inputs``, as tensors of their own.
@@ -111,9 +113,9 @@ class Replays:
         if self._refused or kind not in self._known:
             if not self._refused and len(self._known) < MOST_PIECES:
                 self._known[kind] = None
-                self.news += 1
+                self.warmup_count += 1
             return None
-        self.news += 1
+        self.warmup_count += 1
         static = self._inputs.like(inputs)
         for buffer, new in zip(static, inputs, strict=True):
             buffer.copy_(new)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pomato_ros.config import ModelOptions
+from pomato_ros.errors import OutOfMemory
 from pomato_ros.hardware import choose_device, choose_precision
 from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import GraphRecorder, Recorder, Replays
@@ -83,17 +84,29 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
-        """Both pair orders of ``window`` against its key frame, what is ``wanted`` or all; fp32 on the CPU."""
-        with self._autocast():
-            if self._stream is not None:
-                prediction = self._stream.predict(window, wanted or Wanted(tuple(range(len(window.frames)))))
-            else:
-                images = self._transfer.up(network_inputs(window.frames))
-                prediction = predict_window(self._network, images, window.key)
-        return self._transfer.down(prediction)
+        """Both pair orders of ``window`` against its key frame, what is ``wanted`` or all; fp32 on the CPU.
 
-    def forget(self) -> None:
-        """Let go of what is kept of frames; what was recorded for their size stays."""
+        Raises:
+            OutOfMemory: the device has no room for it; nothing is cached any more.
+        """
+        try:
+            with self._autocast():
+                return self._transfer.down(self._evaluate(window, wanted))
+        except torch.OutOfMemoryError as error:
+            self.reset()
+            frames, (height, width) = len(window.frames), window.frames[0].size_hw
+            raise OutOfMemory(
+                f"{self.device} has no room for a window of {frames} frames of {width}x{height} px: {error}; use a "
+                "smaller window_size or image_size"
+            ) from error
+
+    def _evaluate(self, window: Window, wanted: Wanted | None) -> WindowPrediction:
+        if self._stream is not None:
+            return self._stream.predict(window, wanted or Wanted(tuple(range(len(window.frames)))))
+        return predict_window(self._network, self._transfer.up(network_inputs(window.frames)), window.key)
+
+    def reset(self) -> None:
+        """Drop what is cached of frames; what was recorded for their size stays."""
         if self._stream is not None:
             self._stream.forget()
 

@@ -133,7 +133,7 @@ def test_a_predictor_that_records_says_the_same_and_forgets_frames_only(network:
     assert plain.replays is None
     assert recording.replays is not None
     for _ in range(3):
-        recording.forget()
+        recording.reset()
         expected, found = halves(plain.predict(window())), halves(recording.predict(window()))
         for name, value in found.items():
             torch.testing.assert_close(value, expected[name], atol=0, rtol=0)

@@ -1,0 +1,57 @@
+"""A source together with the estimator that reads it: what the engine runs, whatever the backend."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.pointmap_scene.pipeline import PointmapPipeline
+from pomato_ros.sources.base import PredictionRequest
+from pomato_ros.structures import Frame, PreparedFrame, SceneEstimate, Window
+
+
+class Pipeline(Protocol):
+    """Windows of prepared frames in, scenes out; it keeps all that is known of earlier frames."""
+
+    def prepare(self, frame: Frame) -> PreparedFrame:
+        """Resize and crop a frame to the size that the source works at.
+
+        Raises:
+            UnusableFrame: the frame lacks what the source needs, or is too small.
+        """
+
+    def evaluate(self, windows: Sequence[Window], request: PredictionRequest) -> list[SceneEstimate]:
+        """The scene of the newest frame of each of consecutive windows, with the time of each stage.
+
+        Raises:
+            OutOfMemory: the device has no room for windows of this size.
+        """
+
+    @property
+    def warmup_count(self) -> int:
+        """Rises with every evaluation that is slower than later ones of its kind, as while graphs are recorded."""
+
+    def warm_up(self, size_wh: tuple[int, int]) -> None:
+        """Do once what would make the first steps of a camera of this size slow.
+
+        Raises:
+            UnusableFrame: images of this size are too small.
+        """
+
+    def reset(self) -> None:
+        """Start a new world: forget frames, pose, scale and tracks."""
+
+    def update_config(self, config: PomatoConfig) -> None:
+        """Use new values of the dynamic options from the next window on."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for logs and diagnostics; at least ``image_size_px``."""
+
+
+def build_pipeline(config: PomatoConfig) -> Pipeline:
+    """The pipeline that the options name.
+
+    Raises:
+        CheckpointError: the weights cannot be used.
+        ConfigError: an option cannot be met on this machine or with this backend.
+    """
+    return PointmapPipeline(config)
