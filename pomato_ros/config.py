@@ -381,6 +381,58 @@ class SceneOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthNoise:
+    """How the depth images of one kind of sensor err.
+
+    Standard deviation along the optical axis: ``sigma(z) = floor + square (z - nearest_best)^2``. Quantisation with
+    steps q of inverse depth adds the variance q^2 / 12, and a lateral error of the pixel's place adds that of the slope
+    of inverse depth under it. Beyond the range nothing is measured.
+    """
+
+    floor_m: float
+    square_per_m: float
+    nearest_best_m: float
+    inverse_step_per_m: float
+    lateral_px: float  # of the sensor's own pixels
+    range_m: tuple[float, float]
+    edge_px: int  # working pixels beside a jump of depth that mix both surfaces
+
+
+DEPTH_SENSORS: Mapping[str, DepthNoise] = {
+    # First Kinect, Xtion, Astra. Axial noise: Nguyen, Izadi, Lovell 2012; steps: Khoshelham, Elberink 2012 (1/8 px at
+    # 580 px and 75 mm); lateral: fit to slanted surfaces of 7-Scenes (dev/LOG.md); range: the driver's default mode.
+    "structured_light": DepthNoise(0.0012, 0.0019, 0.4, 0.00287, 0.5, (0.4, 8.0), 1),
+    # D400 series and other active or passive stereo cameras with depth on board: 0.08 px of disparity (Intel's tuning
+    # guide for the D4xx, well-textured target) at 640 px and 50 mm; steps of 1/32 px.
+    "stereo": DepthNoise(0.0005, 0.0025, 0.0, 0.00098, 0.8, (0.2, 10.0), 2),
+    # Kinect v2, Azure Kinect, Femto: 1.5 - 0.5 z + 0.3 z^2 mm (Fankhauser et al. 2015), written as a square.
+    "time_of_flight": DepthNoise(0.0013, 0.0003, 0.83, 0.0, 0.8, (0.25, 6.0), 2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SensorOptions:
+    """The depth camera or stereo pair of the backends rgbd and stereo."""
+
+    depth_sensor: str = option(
+        "structured_light",
+        "kind of depth camera, which decides how its depth errs: structured_light (Kinect v1, Xtion, Astra), stereo "
+        "(RealSense D400, OAK-D, ZED depth), time_of_flight (Kinect v2, Azure Kinect, Femto)",
+        choices=tuple(DEPTH_SENSORS),
+    )
+    depth_range_max: float = option(
+        0.0, "depth of the sensor beyond this is not used; 0 means as its kind has it", unit="m", minimum=0.0
+    )
+    sensor_image_size: int = option(
+        320,
+        "long side of the images that the backends rgbd and stereo work at, where image_size is 0",
+        unit="px",
+        minimum=64,
+        maximum=4096,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleOptions:
     """Where metres come from."""
 
@@ -467,6 +519,7 @@ class PomatoConfig:
     model: ModelOptions = ModelOptions()
     window: WindowOptions = WindowOptions()
     scene: SceneOptions = SceneOptions()
+    sensor: SensorOptions = SensorOptions()
     scale: ScaleOptions = ScaleOptions()
     frames: FrameOptions = FrameOptions()
     input: InputOptions = InputOptions()

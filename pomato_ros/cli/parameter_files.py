@@ -18,6 +18,7 @@ GROUP_TITLES = {
     "model": "Model: which weights, on what device",
     "window": "Window: how frames become windows",
     "scene": "Scene: from predictions to points, masks and tracks",
+    "sensor": "Sensor: the depth camera or stereo pair of the backends rgbd and stereo",
     "scale": "Scale: where metres come from",
     "frames": "Frames: names on TF",
     "input": "Input: what comes in",
