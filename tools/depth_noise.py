@@ -51,7 +51,7 @@ def points_of(depth: DepthMap, camera: Intrinsics) -> FloatValues:
 def residual(
     other: View, points: FloatValues, other_from_own: FloatValues, camera: Intrinsics
 ) -> tuple[FloatValues, FloatValues]:
-    """How much farther the other frame saw the points (h, w), along its axis, NaN where unseen; and the points there."""
+    """How much farther the other frame saw points (h, w), along its axis, NaN where unseen; and the points there."""
     moved = points @ other_from_own[:3, :3].T + other_from_own[:3, 3]
     with np.errstate(invalid="ignore", divide="ignore"):
         x = (camera.fx_px * moved[..., 0] / moved[..., 2] + camera.cx_px).astype(np.float32)
