@@ -1,16 +1,36 @@
-"""Starts the node, and on request a clip, a bag, RViz: ``ros2 launch pomato_ros pomato.launch.py --show-args``."""
+"""Starts the node, and on request a clip, a bag, RViz: ``ros2 launch pomato_ros pomato.launch.py --show-args``.
 
+A node or a clip that cannot start ends the launch with exit code 1 and the reason.
+"""
+
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
-from pomato_ros.ros.launch_settings import Settings, bag_command, node_settings, publisher_settings, uses_sim_time
+from pomato_ros.ros.launch_settings import (
+    LaunchError,
+    Settings,
+    bag_settings,
+    check_arguments,
+    check_names,
+    expanded,
+    frames,
+    node_name,
+    node_settings,
+    publisher_settings,
+    uses_sim_time,
+)
+from pomato_ros.ros.layouts import adapted_layout
 
 PACKAGE = "pomato_ros"
 BOOLEAN = ("true", "false")
@@ -36,7 +56,21 @@ ARGUMENTS = (
         ("", "raw", "compressed"),
     ),
     Argument("namespace", "", "namespace of the node, one for each camera"),
-    Argument("params_file", "", "YAML file of parameters; empty means the package's config/pomato.yaml"),
+    Argument(
+        "frame_prefix",
+        "",
+        "put before odom and base_link (or the two frames below) and before a clip's camera frame, so that two nodes "
+        "do not send the same transform",
+    ),
+    Argument("odom_frame", "", "world-fixed frame; empty means what the parameters say, by default odom"),
+    Argument("base_frame", "", "the robot's own frame; empty means what the parameters say, by default base_link"),
+    Argument(
+        "publish_tf",
+        "",
+        "send odom_frame to base_frame on TF; empty means what the parameters say, by default true",
+        ("", *BOOLEAN),
+    ),
+    Argument("params_file", "", "YAML file of parameters; empty means config/pomato.yaml of the package"),
     Argument("checkpoint", "", "weights file; empty means what the parameters say, by default the bundled weights"),
     Argument("rviz", "true", "open RViz with the package's layout", BOOLEAN),
     Argument("bag", "", "bag file or folder to play"),
@@ -52,7 +86,7 @@ ARGUMENTS = (
     Argument(
         "use_sim_time",
         "auto",
-        "take the time from /clock; auto does so exactly when a bag is played",
+        "take the time from /clock, which a bag brings and a clip then publishes; auto does so for a bag only",
         ("auto", *BOOLEAN),
     ),
     Argument(
@@ -81,19 +115,51 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def make_actions(context: LaunchContext) -> list[Any]:
-    """The processes that the given arguments ask for."""
-    values = {argument.name: context.launch_configurations[argument.name] for argument in ARGUMENTS}
+    """The processes that the given arguments ask for.
+
+    Raises:
+        LaunchError: An argument cannot be met; `ros2 launch` prints it and ends with exit code 1.
+    """
+    given = context.launch_configurations
+    values = {argument.name: given[argument.name] for argument in ARGUMENTS}
+    check_arguments(values)
     share = Path(get_package_share_directory(PACKAGE))
-    parameters_file = values["params_file"] or str(share / "config" / "pomato.yaml")
-    actions: list[Any] = [process("pomato", values, node_settings(values, share), parameters_file)]
+    parameters_file = expanded(values["params_file"]) if values["params_file"] else share / "config" / "pomato.yaml"
+    perception = process("pomato", values, node_settings(values, share), str(parameters_file))
+    actions = [LogInfo(msg=warning) for warning in check_names(given, list(values))]
+    actions += [perception, ends_launch(perception, "pomato", when_done=True)]
     video = str(sample_folder()) if values["demo"] == "true" else values["video"]
     if video:
-        actions.append(process("frame_publisher", values, publisher_settings(values, video)))
+        actions += source("frame_publisher", values, publisher_settings(values, video, share))
     if values["bag"]:
-        actions.append(ExecuteProcess(cmd=bag_command(values), output="screen"))
+        actions += source("when_active", values, bag_settings(values, share))
     if values["rviz"] == "true":
-        actions += rviz(share, sim_time=uses_sim_time(values))
+        actions += rviz(share, values)
     return actions
+
+
+def source(name: str, values: dict[str, str], settings: Settings) -> list[Any]:
+    """A process that plays images; the launch goes on when it has come to its end, but not when it failed."""
+    player = process(name, values, settings)
+    return [player, ends_launch(player, name, when_done=False)]
+
+
+def ends_launch(action: Node, name: str, *, when_done: bool) -> RegisterEventHandler:
+    """Ends the launch when the process fails, and with ``when_done`` also when it ends without an error."""
+    return RegisterEventHandler(OnProcessExit(target_action=action, on_exit=on_exit_of(name, when_done=when_done)))
+
+
+def on_exit_of(name: str, *, when_done: bool) -> Callable[[Any, LaunchContext], Any]:
+    """What to do when the process ``name`` ends: an error raised here makes the exit code of the launch 1."""
+
+    def on_exit(event: Any, context: LaunchContext) -> Any:
+        if context.is_shutdown:
+            return None
+        if event.returncode != 0:
+            raise LaunchError(f"{name} ended with code {event.returncode}; its last lines above say why")
+        return EmitEvent(event=Shutdown(reason=f"{name} ended")) if when_done else None
+
+    return on_exit
 
 
 def process(name: str, values: dict[str, str], settings: Settings, *parameters_files: str) -> Node:
@@ -120,20 +186,29 @@ def typed(parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rviz(share: Path, *, sim_time: bool) -> list[Any]:
-    """RViz, where it is installed."""
+def rviz(share: Path, values: dict[str, str]) -> list[Any]:
+    """RViz with the layout for this node's name and frames, where it is installed."""
     try:
         get_package_share_directory("rviz2")
     except LookupError:
         return [LogInfo(msg="rviz2 is not installed: starting without it (rviz:=false hides this line)")]
+    renamed = frames(values)
+    layout = adapted_layout(
+        share / "config" / "pomato.rviz",
+        node_name(values),
+        {"odom": renamed.get("odom_frame", "odom"), "base_link": renamed.get("base_frame", "base_link")},
+    )
+    with tempfile.NamedTemporaryFile("w", prefix="pomato_", suffix=".rviz", delete=False) as file:
+        file.write(layout)
     return [
         Node(
             package="rviz2",
             executable="rviz2",
             name="rviz2",
+            namespace=values["namespace"],
             output="log",
-            arguments=["-d", str(share / "config" / "pomato.rviz")],
-            parameters=[{"use_sim_time": sim_time}],
+            arguments=["-d", file.name],
+            parameters=[{"use_sim_time": uses_sim_time(values)}],
         )
     ]
 

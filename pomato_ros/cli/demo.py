@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pomato_ros.cli.demo_playback import NODE_NAME, PACKAGE, RECORDING, DemoError, DemoPlan, node_command, play
+from pomato_ros.ros.launch_settings import expanded
 
 SAMPLE = PACKAGE / "samples" / "room"
 PICTURE, SUMMARY = "scene.png", "summary.json"
 NOT_IN_TABLE = ("topics", "latency_is")
+NEEDS_TRUTH = ("depth_absrel", "ate_over_path", "mask_iou")
 
 
 def demo(
@@ -34,8 +36,8 @@ def demo(
     """Play a clip through the node and leave an MCAP recording, a picture and a summary; 1 if an output is missing."""
     console = Console()
     plan = DemoPlan(
-        video=SAMPLE if video is None else video,
-        out=out,
+        video=SAMPLE if video is None else expanded(str(video)),
+        out=expanded(str(out)),
         rate_hz=rate,
         max_frames=max_frames,
         max_side_px=max_side_px,
@@ -63,19 +65,26 @@ def run_demo(plan: DemoPlan, console: Console) -> dict[str, Any]:
     if not plan.video.exists():
         raise DemoError(f"no video or folder at {plan.video}")
     make_room(plan.out)
-    play(plan, console)
+    skipped = play(plan, console)
     with console.status("reading the recording, drawing the picture"):
-        return write_results(plan)
+        return write_results(plan, skipped)
 
 
 def make_room(out: Path) -> None:
-    """Make the folder and remove what an earlier demonstration left in it."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (RECORDING, PICTURE, SUMMARY):
-        (out / name).unlink(missing_ok=True)
+    """Make the folder and remove what an earlier demonstration left in it.
+
+    Raises:
+        DemoError: It cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (RECORDING, PICTURE, SUMMARY):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise DemoError(f"--out {out}: expected a folder that can be written: {error.strerror}") from error
 
 
-def write_results(plan: DemoPlan) -> dict[str, Any]:
+def write_results(plan: DemoPlan, skipped: int) -> dict[str, Any]:
     """Read the recording back; write the summary and the picture."""
     from pomato_ros.cli.demo_picture import draw_scene  # matplotlib and ROS are slow to import
     from pomato_ros.evaluation.recorded_run import load_truth, summarise
@@ -84,7 +93,7 @@ def write_results(plan: DemoPlan) -> dict[str, Any]:
     recording = plan.out / RECORDING
     run = read_run(recording, NODE_NAME)
     truth = load_truth(plan.video) if plan.video.is_dir() else None
-    summary = summarise(run, truth)
+    summary = {**summarise(run, truth), "frames_unreadable": skipped}
     (plan.out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if run.steps:
         draw_scene(run, read_showcase(recording, NODE_NAME, run), truth, summary, plan.out / PICTURE)
@@ -109,14 +118,21 @@ def show(console: Console, out: Path, summary: Mapping[str, Any], missing: Seque
     """The outcome as a table, and where to look."""
     table = Table(title="pomato demo", show_header=False)
     for name, value in summary.items():
-        if name not in NOT_IN_TABLE:
+        if name not in NOT_IN_TABLE and not (name in NEEDS_TRUTH and value is None):
             table.add_row(name, value_text(value))
+    if all(summary.get(name) is None for name in NEEDS_TRUTH):
+        table.add_row("errors", f"not known: {', '.join(NEEDS_TRUTH)} need the truth of a rendered clip (truth.npz)")
     heard = sum(count > 0 for count in summary["topics"].values())
     table.add_row("topics", f"{heard} of {len(summary['topics'])} with messages")
     console.print(table)
     for name in (PICTURE, RECORDING, SUMMARY):
         console.print(f"  {out / name}", highlight=False, soft_wrap=True)
     console.print(f"  open {RECORDING} in Foxglove (layouts/pomato.json)", highlight=False, soft_wrap=True)
+    if summary.get("frames_unreadable"):
+        unreadable = (
+            f"{summary['frames_unreadable']} frames could not be read; {out / 'frame_publisher.log'} names them"
+        )
+        console.print(unreadable, style="bold yellow", highlight=False, soft_wrap=True)
     if missing:
         console.print(missing_sentence(missing), style="bold red", highlight=False, soft_wrap=True)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pomato_ros.cli.processes import ChildProcess
+from pomato_ros.errors import PomatoError
 from pomato_ros.ros.launch_settings import PROFILE_VARIABLES
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ LONGEST_DRAIN_S = 90.0
 POLL_S = 0.2
 
 
-class DemoError(RuntimeError):
+class DemoError(PomatoError, RuntimeError):
     """The demonstration did not come to its end; the message says where it stopped."""
 
 
@@ -42,20 +43,26 @@ class DemoPlan:
     domain_id: int
 
 
-def play(plan: DemoPlan, console: Console) -> None:
+def play(plan: DemoPlan, console: Console) -> int:
     """Run the three processes until the clip is over and the node is done with it; leaves the recording.
+
+    The clip is played at the plan's rate with the stamps of its recording; /clock runs at that pace.
+
+    Returns:
+        How many frames of the clip could not be read.
 
     Raises:
         DemoError: A process ended before its time.
     """
     with started_processes(plan) as start, progress_bars(console) as progress:
         recorder = start("recorder", recorder_command(plan))
-        node = start("node", plan.node_command)
+        node = start("node", (*plan.node_command, "-p", "use_sim_time:=true"))
         watch = Watch(progress, recorder, node)
         watch.until_node_is_heard()
         publisher = start("frame_publisher", publisher_command(plan))
         watch.until_clip_is_over(publisher)
         watch.until_node_is_done()
+    return int(publisher.facts.get("skipped", 0))
 
 
 @contextmanager
@@ -98,7 +105,7 @@ def fastdds_profile() -> Path | None:
 
 
 def node_command(checkpoint: str, params_file: Path | None) -> tuple[str, ...]:
-    """The command that runs the node with the user's wishes."""
+    """The command that runs the node with the user's choices."""
     command: tuple[str, ...] = (sys.executable, "-m", "pomato_ros.ros.node", "--exit-on-failure", "--ros-args")
     if params_file is not None:
         command += ("--params-file", str(params_file))
@@ -118,6 +125,7 @@ def publisher_command(plan: DemoPlan) -> list[str]:
     parameters = {
         "video": str(plan.video.absolute()),
         "rate": float(plan.rate_hz),
+        "publish_clock": True,
         "max_frames": plan.max_frames,
         "max_side_px": plan.max_side_px,
         "wait_for_subscribers": LISTENERS,

@@ -39,6 +39,7 @@ MESSAGE_PACKAGES = (
     "geometry_msgs",
     "nav_msgs",
     "rcl_interfaces",
+    "rosgraph_msgs",
     "sensor_msgs",
     "std_msgs",
     "std_srvs",

@@ -108,6 +108,8 @@ def summarise(run: RecordedRun, truth: Truth | None) -> dict[str, Any]:
         "steps": len(run.steps),
         "frames_in": run.frames_in,
         "frames_passed_over": run.frames_passed_over,
+        "lost_share": lost_share(run),
+        "path_length": travelled(run),
         "rate_hz": rate_hz(run),
         "latency_ms_p50": percentile(latencies_ms, 50),
         "latency_ms_p95": percentile(latencies_ms, 95),
@@ -116,6 +118,19 @@ def summarise(run: RecordedRun, truth: Truth | None) -> dict[str, Any]:
         "ate_over_path": None if truth is None else ate_over_path(matched, truth),
         "mask_iou": None if truth is None else mask_iou(matched, truth),
     }
+
+
+def lost_share(run: RecordedRun) -> float | None:
+    """The share of steps without a pose, 0 to 1."""
+    if not run.steps:
+        return None
+    return round(sum(step.odom_from_camera is None for step in run.steps) / len(run.steps), 3)
+
+
+def travelled(run: RecordedRun) -> float | None:
+    """The length of the camera's path in the unit of odom, over the steps that have a pose."""
+    poses = [step.odom_from_camera for step in run.steps if step.odom_from_camera is not None]
+    return round(path_length(np.stack(poses)), 3) if len(poses) > 1 else None
 
 
 def rate_hz(run: RecordedRun) -> float | None:

@@ -1,18 +1,22 @@
 """MCAP files of ROS 2 messages, as Foxglove and ``ros2 bag`` read them."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import deserialize_message
 
 PROFILE, SCHEMA_ENCODING, MESSAGE_ENCODING = "ros2", "ros2msg", "cdr"
 SEPARATOR = "=" * 80
+QOS_KEY = "offered_qos_profiles"
+INFINITE = {"sec": 9223372036, "nsec": 854775807}  # RMW_DURATION_INFINITE
 PRIMITIVES = frozenset(
     ("bool", "byte", "char", "string", "wstring", "float32", "float64")
     + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -29,6 +33,26 @@ class RecordedMessage:
     message: Any
 
 
+def offered_qos_text(profiles: Sequence[QoSProfile]) -> str:
+    """The value of ``offered_qos_profiles`` as rosbag2 of Jazzy and later writes it: a YAML list, policies by name."""
+    return yaml.safe_dump([qos_entry(profile) for profile in profiles], sort_keys=False)
+
+
+def qos_entry(profile: QoSProfile) -> dict[str, Any]:
+    """One quality of service as rosbag2 spells it."""
+    return {
+        "history": "keep_all" if profile.history == QoSHistoryPolicy.KEEP_ALL else "keep_last",
+        "depth": int(profile.depth),
+        "reliability": "best_effort" if profile.reliability == QoSReliabilityPolicy.BEST_EFFORT else "reliable",
+        "durability": "transient_local" if profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL else "volatile",
+        "deadline": INFINITE,
+        "lifespan": INFINITE,
+        "liveliness": "automatic",
+        "liveliness_lease_duration": INFINITE,
+        "avoid_ros_namespace_conventions": False,
+    }
+
+
 class RecordingWriter:
     """Writes serialised messages as they come."""
 
@@ -39,12 +63,17 @@ class RecordingWriter:
         self._writer.start(profile=PROFILE, library="pomato_ros")
         self._schemas: dict[str, int] = {}
 
-    def add_topic(self, topic: str, type_name: str) -> int:
-        """Announce a topic of type ``package/msg/Name``; the channel that :meth:`write` wants."""
+    def add_topic(self, topic: str, type_name: str, offered: Sequence[QoSProfile] = ()) -> int:
+        """Announce a topic of type ``package/msg/Name``; the channel that :meth:`write` wants.
+
+        ``offered`` are the qualities of service of its publishers: ``ros2 bag play`` offers them again, and latched
+        topics such as /tf_static stay latched.
+        """
         if type_name not in self._schemas:
             definition = message_definition(type_name).encode("utf-8")
             self._schemas[type_name] = self._writer.register_schema(type_name, SCHEMA_ENCODING, definition)
-        return self._writer.register_channel(topic, MESSAGE_ENCODING, self._schemas[type_name])
+        metadata = {QOS_KEY: offered_qos_text(offered)} if offered else {}
+        return self._writer.register_channel(topic, MESSAGE_ENCODING, self._schemas[type_name], metadata)
 
     def write(self, channel: int, data: bytes, received_ns: int, published_ns: int) -> None:
         """Add one message in CDR."""

@@ -12,12 +12,23 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.frame_publisher import FramePublisher, PlaybackError, Report, Timeline, camera_info_message
+from pomato_ros.ros.frame_publisher import (
+    PARAMETERS,
+    FramePublisher,
+    PlaybackClock,
+    PlaybackError,
+    Report,
+    TimedFrame,
+    Timeline,
+    camera_info_message,
+    make_parser,
+)
 from pomato_ros.ros.frame_source import CameraFile, SourceError, SourceFrame
 from pomato_ros.ros.topics import tf_qos
 
@@ -32,12 +43,34 @@ def source_frame(offset_ns: int | None) -> SourceFrame:
     return SourceFrame(np.zeros((2, 2, 3), np.uint8), offset_ns)
 
 
-def test_stamps_keep_the_recording_whatever_the_rate() -> None:
+def placed(timeline: Timeline, offsets_ns: tuple[int, ...]) -> list[TimedFrame]:
+    return [timeline.place(source_frame(offset)) for offset in offsets_ns]
+
+
+RECORDED = (0, 100_000_000, 250_000_000)
+
+
+@pytest.mark.parametrize(("rate_hz", "due"), [(0.0, [0.0, 0.1, 0.25]), (2.0, [0.0, 0.5, 1.0])])
+def test_stamps_agree_with_the_pace_of_playing(rate_hz: float, due: list[float]) -> None:
+    frames = placed(Timeline(rate_hz), RECORDED)
+    assert [frame.due_s for frame in frames] == pytest.approx(due)
+    assert [frame.stamp_offset_ns * 1e-9 for frame in frames] == pytest.approx(due)
+
+
+def test_with_a_clock_of_its_own_a_clip_keeps_its_stamps_at_any_pace() -> None:
     for rate_hz, due in ((0.0, [0.0, 0.1, 0.25]), (2.0, [0.0, 0.5, 1.0])):
-        timeline = Timeline(rate_hz)
-        placed = [timeline.place(source_frame(offset)) for offset in (0, 100_000_000, 250_000_000)]
-        assert [frame.stamp_offset_ns for frame in placed] == [0, 100_000_000, 250_000_000]
-        assert [frame.due_s for frame in placed] == pytest.approx(due)
+        frames = placed(Timeline(rate_hz, keep_recorded_stamps=True), RECORDED)
+        assert [frame.stamp_offset_ns for frame in frames] == list(RECORDED)
+        assert [frame.due_s for frame in frames] == pytest.approx(due)
+
+
+def test_the_clock_is_at_a_frames_stamp_when_it_is_due_and_never_before_it_or_past_the_next() -> None:
+    clock = PlaybackClock(1000)
+    assert clock.now_ns(5.0) == 1000
+    clock.approach(1000, 10.0)
+    assert [clock.now_ns(9.0), clock.now_ns(10.0), clock.now_ns(99.0)] == [1000, 1000, 1000]
+    clock.approach(3000, 20.0)
+    assert [clock.now_ns(time_s) for time_s in (10.0, 15.0, 19.999, 20.0, 30.0)] == [1000, 2000, 2999, 3000, 3000]
 
 
 def test_stamps_go_on_rising_over_loops() -> None:
@@ -45,7 +78,7 @@ def test_stamps_go_on_rising_over_loops() -> None:
     stamps = []
     for _ in range(3):
         timeline.begin_loop()
-        stamps += [timeline.place(source_frame(offset)).stamp_offset_ns for offset in (0, 100, 200)]
+        stamps += [frame.stamp_offset_ns for frame in placed(timeline, (0, 100, 200))]
     assert stamps == [0, 100, 200, 300, 400, 500, 600, 700, 800]
 
 
@@ -77,6 +110,7 @@ class Listener:
         self.images: list[Image] = []
         self.infos: list[CameraInfo] = []
         self.transforms: list[TFMessage] = []
+        self.times_ns: list[int] = []
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.closing = threading.Event()
@@ -85,6 +119,9 @@ class Listener:
     def listen(self) -> None:
         self.node.create_subscription(Image, "image", self.images.append, 10)
         self.node.create_subscription(CameraInfo, "camera_info", self.infos.append, 10)
+        self.node.create_subscription(
+            Clock, "/clock", lambda message: self.times_ns.append(stamp_ns_from_time(message.clock)), 100
+        )
         self.node.create_subscription(TFMessage, "/tf_static", self.transforms.append, tf_qos(latched=True))
         self.thread.start()
 
@@ -147,7 +184,8 @@ def test_a_clip_is_published_once_with_calibration_and_mount(
     publisher.play(Report(enabled=False))
     listener.wait_for_images(3)
     stamps = [stamp_ns_from_time(image.header.stamp) for image in listener.images]
-    assert [stamp - stamps[0] for stamp in stamps] == [stamp - STAMPS[0] for stamp in STAMPS]
+    assert [stamp - stamps[0] for stamp in stamps] == [0, 20_000_000, 40_000_000]  # 50 images a second
+    assert not listener.times_ns
     assert [image.data[0] for image in listener.images] == [0, 1, 2]
     assert {image.encoding for image in listener.images} == {"bgr8"}
     assert [info.header for info in listener.infos] == [image.header for image in listener.images]
@@ -191,3 +229,50 @@ def test_progress_is_json_lines(
     listener.listen()
     publisher.play(Report(enabled=True))
     assert capsys.readouterr().out.splitlines() == ['{"published": 1, "total": 2}', '{"published": 2, "total": 2}']
+
+
+def test_with_publish_clock_the_stamps_are_the_recordings_and_the_clock_leads_to_them(
+    listener: Listener, make_publisher: Callable[..., FramePublisher]
+) -> None:
+    publisher = make_publisher(publish_clock=True)
+    listener.listen()
+    publisher.play(Report(enabled=False))
+    listener.wait_for_images(3)
+    stamps = [stamp_ns_from_time(image.header.stamp) for image in listener.images]
+    assert [stamp - stamps[0] for stamp in stamps] == [stamp - STAMPS[0] for stamp in STAMPS]
+    assert listener.times_ns == sorted(listener.times_ns)
+    assert stamps[0] <= listener.times_ns[-1] <= stamps[-1]
+
+
+def test_frames_that_cannot_be_read_are_left_out_and_counted(
+    clip: Path, listener: Listener, make_publisher: Callable[..., FramePublisher]
+) -> None:
+    (clip / "1.png").write_bytes(b"")
+    publisher = make_publisher()
+    listener.listen()
+    publisher.play(Report(enabled=False))
+    listener.wait_for_images(2)
+    assert publisher.skipped == 1
+    assert [image.data[0] for image in listener.images] == [0, 2]
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", -1.0), ("rate", float("nan")), ("max_frames", -1)])
+def test_numbers_that_make_no_sense_are_refused_by_name(
+    make_publisher: Callable[..., FramePublisher], name: str, value: float
+) -> None:
+    with pytest.raises(PlaybackError, match=f"{name}: expected"):
+        make_publisher(**{name: value})
+
+
+def test_the_help_names_every_parameter_and_how_to_set_one() -> None:
+    text = make_parser().format_help()
+    assert all(f"  {name} " in text for name in PARAMETERS)
+    assert all(words in text for words in ("--ros-args -p", "/tf_static", "camera_info"))
+
+
+def test_a_node_of_the_same_name_elsewhere_is_another_node(
+    listener: Listener, make_publisher: Callable[..., FramePublisher]
+) -> None:
+    listener.listen()
+    with pytest.raises(PlaybackError, match="'/front/listener' among them"):
+        make_publisher(wait_for_node="/front/listener", wait_timeout=0.5).play(Report(enabled=False))
