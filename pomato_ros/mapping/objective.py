@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pomato_ros.mapping.variables import AlignmentVariables, centred_grid, transform_points
+from pomato_ros.mapping.variables import AlignmentVariables, transform_points
 
 DROPPED_FLOW_LOSS = 50.0  # a pixel whose flow costs as much is an outlier
 FLOW_CHECK_PX = 3.0
@@ -63,7 +63,12 @@ def smoothness_steps(world_from_camera: Tensor, translation_weight: float) -> Te
 
 
 def camera_flow(
-    depth: Tensor, world_from_source: Tensor, world_from_target: Tensor, source_px: Tensor, target_px: Tensor
+    depth: Tensor,
+    world_from_source: Tensor,
+    world_from_target: Tensor,
+    source_px: Tensor,
+    target_px: Tensor,
+    grid: Tensor,
 ) -> Tensor:
     """(e, h, w, 2) px: where the camera's motion takes each pixel if all stands still.
 
@@ -75,8 +80,8 @@ def camera_flow(
         world_from_target: (e, 4, 4).
         source_px: (e,) focal length.
         target_px: (e,).
+        grid: (h, w, 2) pixels relative to the principal point.
     """
-    grid = centred_grid(depth.shape[-2], depth.shape[-1], depth)
     uv = grid / source_px[:, None, None, None]
     rays = torch.cat((uv, torch.ones_like(uv[..., :1])), dim=-1)
     target_rotation = world_from_target[:, :3, :3].transpose(1, 2)
@@ -123,20 +128,27 @@ def sequence_flow_cost(variables: AlignmentVariables, flow: MeasuredFlow) -> Ten
     return there + flow_cost(edge_camera_flow(variables, second, first), flow.flow_ji, flow.static_ji)
 
 
-def matched_flow(points_match: Tensor, focal_px: Tensor) -> Tensor:
+def matched_flow(points_match: Tensor, focal_px: Tensor, grid: Tensor) -> Tensor:
     """(e, h, w, 2) px: where matching pointmaps (e, h, w, 3) have their pixels in camera 1's image (POMATO).
 
-    Projected with principal point at half the image's size, minus the pixel; NaN where a point is not ahead.
+    The projection minus the pixel, both of ``grid`` (h, w, 2) relative to the principal point; NaN where not ahead.
     """
     ahead = torch.where(points_match[..., 2:] > 0, points_match[..., 2:], torch.nan)
     pixels = points_match[..., :2] / ahead * focal_px
-    return pixels - centred_grid(points_match.shape[1], points_match.shape[2], points_match)
+    return pixels - grid
 
 
 def edge_camera_flow(variables: AlignmentVariables, source: Tensor, target: Tensor) -> Tensor:
     """(e, h, w, 2) px: :func:`camera_flow` between the images numbered ``source`` (e,) and ``target`` (e,)."""
     poses, focals_px = variables.world_from_camera(), variables.focals_px()
-    return camera_flow(variables.depth()[source], poses[source], poses[target], focals_px[source], focals_px[target])
+    return camera_flow(
+        variables.depth()[source],
+        poses[source],
+        poses[target],
+        focals_px[source],
+        focals_px[target],
+        variables.pixels(),
+    )
 
 
 def consistent_flow(flow: Tensor, back: Tensor, threshold_px: float = FLOW_CHECK_PX) -> Tensor:

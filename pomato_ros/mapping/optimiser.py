@@ -85,7 +85,8 @@ def solve(
         advance()
     with torch.no_grad():
         last = float(total_cost(variables, pairs, options, flow(variables) if flow else None))
-        final = AlignmentVariables(*(leaf.detach() for leaf in variables.leaves()))
+        depth, poses, focals, edges = (leaf.detach() for leaf in variables.leaves())
+    final = AlignmentVariables(depth, poses, focals, edges, variables.grid)
     return AlignmentResult(final, costs[1] if len(costs) > 1 else last, last)
 
 

@@ -27,20 +27,29 @@ class AlignmentVariables:
         poses: (n, 7), world from camera.
         focals: (n, 1), or (1, 1) where all images share one.
         edges: (e, 8), world from the edge's reference camera, then the log of its scale.
+        grid: (h, w, 2) pixels (x, y) of the maps relative to the principal point; None: all pixels of an image whose
+            principal point is at half its size. No unknown.
     """
 
     log_depth: Tensor
     poses: Tensor
     focals: Tensor
     edges: Tensor
+    grid: Tensor | None = None
 
     def leaves(self) -> list[Tensor]:
-        """All tensors, in the order of the fields."""
+        """All unknowns, in the order of the fields."""
         return [self.log_depth, self.poses, self.focals, self.edges]
 
     def require_gradients(self) -> "AlignmentVariables":
         """The same values as fresh leaves that collect gradients."""
-        return AlignmentVariables(*(leaf.detach().clone().requires_grad_() for leaf in self.leaves()))
+        depth, poses, focals, edges = (leaf.detach().clone().requires_grad_() for leaf in self.leaves())
+        return AlignmentVariables(depth, poses, focals, edges, self.grid)
+
+    def pixels(self) -> Tensor:
+        """(h, w, 2): :attr:`grid`, made where it is None."""
+        height, width = self.log_depth.shape[1:]
+        return centred_grid(height, width, self.log_depth) if self.grid is None else self.grid
 
     def depth(self) -> Tensor:
         """(n, h, w) along the optical axis, unit of the world."""
@@ -66,8 +75,8 @@ class AlignmentVariables:
         return torch.cat((scaled, rigid[:, 3:]), dim=1)
 
     def points_world(self) -> Tensor:
-        """(n, h, w, 3): the point of each pixel, principal point at half the image's size."""
-        return unproject_to_world(self.depth(), self.world_from_camera(), self.focals_px())
+        """(n, h, w, 3): the point of each pixel."""
+        return unproject_to_world(self.depth(), self.world_from_camera(), self.focals_px(), self.pixels())
 
 
 def decode_poses(encoded: Tensor) -> Tensor:
@@ -95,10 +104,9 @@ def rotation_matrices(quaternion_xyzw: Tensor) -> Tensor:
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def unproject_to_world(depth: Tensor, world_from_camera: Tensor, focals_px: Tensor) -> Tensor:
-    """Points (n, h, w, 3) of depth maps (n, h, w), poses (n, 4, 4) and focal lengths (n,)."""
-    height, width = depth.shape[-2:]
-    uv = centred_grid(height, width, depth) / focals_px[:, None, None, None]
+def unproject_to_world(depth: Tensor, world_from_camera: Tensor, focals_px: Tensor, grid: Tensor) -> Tensor:
+    """Points (n, h, w, 3) of depth (n, h, w), poses (n, 4, 4), focal lengths (n,) and centred pixels (h, w, 2)."""
+    uv = grid / focals_px[:, None, None, None]
     camera = torch.cat((uv, torch.ones_like(uv[..., :1])), dim=-1) * depth[..., None]
     return transform_points(world_from_camera, camera)
 

@@ -22,6 +22,7 @@ from pomato_ros.mapping.variables import (
     FOCAL_FACTOR,
     MEAN_EDGE_SCALE,
     AlignmentVariables,
+    centred_grid,
     decode_poses,
     encode_poses,
     transform_points,
@@ -118,15 +119,16 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_a_camera_at_rest_sees_no_flow_and_turning_back_undoes_it() -> None:
     variables = random_variables(seed=7)
     poses, focals = variables.world_from_camera(), variables.focals_px()
-    still = camera_flow(variables.depth(), poses, poses, focals, focals)
+    still = camera_flow(variables.depth(), poses, poses, focals, focals, variables.pixels())
     assert still.abs().max() < 1e-4
     plane = torch.full((1, 24, 32), 2.0, dtype=torch.float64)
+    grid = centred_grid(24, 32, plane)
     moved = torch.eye(4, dtype=torch.float64)[None].clone()
     moved[:, 0, 3] = 0.1
     focal = torch.tensor([40.0], dtype=torch.float64)
-    there = camera_flow(plane, torch.eye(4, dtype=torch.float64)[None], moved, focal, focal)
+    there = camera_flow(plane, torch.eye(4, dtype=torch.float64)[None], moved, focal, focal, grid)
     assert there[..., 0] == pytest.approx(-2.0, abs=1e-4)
-    back = camera_flow(plane, moved, torch.eye(4, dtype=torch.float64)[None], focal, focal)
+    back = camera_flow(plane, moved, torch.eye(4, dtype=torch.float64)[None], focal, focal, grid)
     valid = consistent_flow(there, back)
     assert valid[..., 4:-4].all()
     assert not valid[..., :2].any()
@@ -147,7 +149,7 @@ def test_flow_of_the_camera_costs_nothing() -> None:
     edges = torch.tensor([[0, 1], [1, 2]])
     poses, focals, depth = variables.world_from_camera(), variables.focals_px(), variables.depth()
     both = [
-        camera_flow(depth[a], poses[a], poses[b], focals[a], focals[b])
+        camera_flow(depth[a], poses[a], poses[b], focals[a], focals[b], variables.pixels())
         for a, b in (edges.unbind(-1), edges.flip(-1).unbind(-1))
     ]
     static = torch.ones(len(edges), HEIGHT, WIDTH, dtype=torch.bool)

@@ -54,7 +54,8 @@ def _flow_of(ledger: Ledger, edges: Tensor) -> FlowOf:
 
     def measured(variables: AlignmentVariables) -> MeasuredFlow:
         focal_px = variables.focals_px()[0].detach()
-        there, back = matched_flow(matched[mirror], focal_px), matched_flow(matched, focal_px)
+        grid = variables.pixels()
+        there, back = matched_flow(matched[mirror], focal_px, grid), matched_flow(matched, focal_px, grid)
         return MeasuredFlow(edges, there, back, ~moving, ~moving[mirror])
 
     return measured
