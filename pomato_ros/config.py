@@ -6,7 +6,6 @@ dataclasses below; no other module may repeat a default.
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +55,10 @@ def option(
 
 
 ARCHITECTURES = ("pomato", "mast3r", "d2ust3r", "flow4r")
+# More than any network of the family has: a file that asks for more would be built for ever.
+MOST_LAYERS, MOST_FRAMES, MOST_CHANNELS = 256, 1024, 16384
+MOST: Mapping[str, int] = {"enc_depth": MOST_LAYERS, "dec_depth": MOST_LAYERS, "temporal_length": MOST_FRAMES}
+LARGEST_NUMBER = 1e9  # of what is no size: the base of the rotary positions, for one
 SIZE_CHOICES: Mapping[str, tuple[str, ...]] = {"architecture": ARCHITECTURES, "head_type": ("dpt", "linear")}
 
 
@@ -157,10 +160,10 @@ def check_size(name: str, value: Any) -> None:
             raise ConfigError(f"{name} must be one of {', '.join(SIZE_CHOICES[name])}, got {value!r}")
         return
     if name in ("rope_base", "position_code", "desc_conf_min"):
-        number = not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf
+        number = not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= LARGEST_NUMBER
         if not number or (name == "rope_base" and value == 0):
             what = "a positive number" if name == "rope_base" else "a number of at least 0"
-            raise ConfigError(f"{name} must be {what}, got {value!r}")
+            raise ConfigError(f"{name} must be {what}, got {value!r} (at most {LARGEST_NUMBER:g})")
         return
     if name in ("relative_values", "two_confs", "mask_heads", "flow_head"):
         if not isinstance(value, bool):
@@ -168,10 +171,11 @@ def check_size(name: str, value: Any) -> None:
         return
     values = value if name == "dpt_layer_dims" else (value,)
     least = 0 if name in ("temporal_length", "desc_hidden_dim") else 1
-    whole = isinstance(values, tuple) and all(type(number) is int and number >= least for number in values)
+    most = MOST.get(name, MOST_CHANNELS)
+    whole = isinstance(values, tuple) and all(type(number) is int and least <= number <= most for number in values)
     if not whole or (name == "dpt_layer_dims" and len(values) != 4):
         what = "four whole numbers" if name == "dpt_layer_dims" else "a whole number"
-        raise ConfigError(f"{name} must be {what} of at least {least}, got {value!r}")
+        raise ConfigError(f"{name} must be {what} of at least {least}, got {value!r} (at most {most})")
 
 
 FULL_PAIRWISE = NetworkConfig()

@@ -24,6 +24,7 @@ from pomato_ros.sources.dust3r.trunk import Trunk
 LOGGER = logging.getLogger(__name__)
 FORMAT = "pomato_ros"
 OFFICIAL_IMAGE_SIZE_PX = 512
+SMALLEST_IMAGE_PX, LARGEST_IMAGE_PX = 16, 8192  # one patch; more than any memory has room for
 HEADER_BYTES = 16 * 1024  # room for the config and other entries in a file's header
 TENSOR_HEADER_BYTES = 128  # room for a tensor's own entry, without its name
 BUNDLED_WEIGHTS = Path(__file__).parents[2] / "weights" / "nano.safetensors"
@@ -142,6 +143,7 @@ def load_checkpoint(path: Path, expected_sha256: str = "", architecture: str = "
     Raises:
         CheckpointError: the file is missing, is not what its hash says, or does not fit a network exactly.
     """
+    path = path.expanduser() if path.parts[:1] and path.parts[0].startswith("~") else path
     if not path.is_file():
         raise CheckpointError(f"no weights file at {path}; set 'checkpoint' to an existing file or leave it empty")
     sha256 = file_sha256(path)
@@ -156,7 +158,7 @@ def _load_native(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: numbers(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
     if metadata.get("format") != FORMAT:
@@ -164,12 +166,35 @@ def _load_native(path: Path, sha256: str, architecture: str) -> Checkpoint:
     tensors |= _load_shards(path, metadata.get("shards", "{}"))
     try:
         config = NetworkConfig.from_json(metadata["network"])
-        image_size_px = int(metadata["image_size_px"])
-    except (KeyError, TypeError, ValueError) as error:
+        image_size_px = image_size(metadata["image_size_px"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} carries no usable network config ({error})") from error
     if architecture and architecture != config.architecture:
         raise CheckpointError(f"{path} holds a {config.architecture} network, expected {architecture}; choose another")
     return Checkpoint(build_network(config, tensors, path), image_size_px, path, sha256, metadata)
+
+
+def numbers(name: str, value: Tensor) -> Tensor:
+    """Weights in fp32.
+
+    Raises:
+        CheckpointError: They are no floating-point numbers, or some are NaN or infinite: nothing could be computed.
+    """
+    if not value.is_floating_point() and not is_derived(name):
+        raise CheckpointError(
+            f"expected floating-point weights, got {name} as {value.dtype}; quantised files do not run"
+        )
+    if not torch.isfinite(value).all():
+        raise CheckpointError(f"expected finite weights, got NaN or infinity in {name}; the training had diverged")
+    return value.float()
+
+
+def image_size(text: str) -> int:
+    """The long side that the weights were trained at, px."""
+    size_px = int(text)
+    if not SMALLEST_IMAGE_PX <= size_px <= LARGEST_IMAGE_PX:
+        raise ValueError(f"expected an image_size_px of {SMALLEST_IMAGE_PX} to {LARGEST_IMAGE_PX}, got {size_px}")
+    return size_px
 
 
 def _load_shards(path: Path, listed: str) -> dict[str, Tensor]:
@@ -186,7 +211,7 @@ def _load_shards(path: Path, listed: str) -> dict[str, Tensor]:
         if found != sha256:
             raise CheckpointError(f"{shard} has SHA-256 {found}, {path.name} expects {sha256}; fetch both again")
         with safe_open(shard, framework="pt") as file:
-            tensors |= {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors |= {name: numbers(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
     return tensors
 
 
@@ -194,7 +219,7 @@ def _load_official(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {name: value.float() for name, value in content["model"].items()}
+        tensors = {name: numbers(name, value) for name, value in content["model"].items()}
         description = content["args"].model
         if not isinstance(description, str):
             raise TypeError(f"args.model must be the text of a constructor call, got {description!r}")

@@ -460,3 +460,58 @@ def test_our_own_files_say_whose_network_they_hold(
     assert loaded.metric
     with pytest.raises(CheckpointError, match=f"holds a {architecture} network, expected pomato"):
         load_checkpoint(path, architecture="pomato")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(saved: Path, value: float) -> None:
+    tensors, header = contents(saved)
+    name = next(iter(tensors))
+    tensors[name] = torch.full_like(tensors[name], value)
+    save_file(tensors, saved, metadata=header)
+    with pytest.raises(CheckpointError, match=rf"finite weights, got NaN or infinity in {name}"):
+        load_checkpoint(saved)
+
+
+def test_weights_that_are_whole_numbers_are_refused(saved: Path) -> None:
+    tensors, header = contents(saved)
+    save_file({name: value.to(torch.int8) for name, value in tensors.items()}, saved, metadata=header)
+    with pytest.raises(CheckpointError, match="torch.int8"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("size", ["0", "-128", "nan", "1000000000", "12.5"])
+def test_an_image_size_that_no_network_has_is_refused(saved: Path, size: str) -> None:
+    tensors, header = contents(saved)
+    save_file(tensors, saved, metadata={**header, "image_size_px": size})
+    with pytest.raises(CheckpointError, match="no usable network config"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("enc_depth", value) for value in (10**6, 10**9)),
+        *(("dec_depth", 10**6), ("enc_embed_dim", 4 * 10**9), ("temporal_length", 10**9), ("rope_base", 1e300)),
+    ],
+)
+def test_sizes_beyond_any_network_are_refused_before_one_is_built(
+    tiny_config: NetworkConfig, saved: Path, name: str, value: float
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must be .* at most"):
+        dataclasses.replace(tiny_config, **{name: value})
+    tensors, header = contents(saved)
+    network = {**json.loads(header["network"]), name: value}
+    save_file(tensors, saved, metadata={**header, "network": json.dumps(network)})
+    with pytest.raises(CheckpointError, match="no usable network config"):
+        load_checkpoint(saved)
+
+
+def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a file of ours."""
+    with safe_open(path, "pt") as file:
+        return load_file(path), dict(file.metadata())
+
+
+def test_the_home_folder_may_be_written_short(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(saved.parent))
+    assert load_checkpoint(Path("~") / saved.name).image_size_px == 160
