@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.camera import resize_homography, transform_intrinsics
 from pomato_ros.structures import Frame, Intrinsics, MaskArray, PreparedFrame
 
 LEAST_SIDE_PX = 32
+USUAL_SHAPE = 4 / 3  # long over short side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class Resizing:
         return np.asarray(share > np.float32(0.999))
 
 
+def long_side_for(options: PomatoConfig, source_wh: tuple[int, int]) -> int:
+    """Long side of the working image, px: as asked for, else with the number of pixels of a 4:3 image."""
+    if options.window.image_size:
+        return options.window.image_size
+    shape = max(1.0, max(source_wh) / min(source_wh) / USUAL_SHAPE)
+    return round(options.sensor.sensor_image_size * shape**0.5)
+
+
 def plan_resizing(source_wh: tuple[int, int], long_side_px: int) -> Resizing:
     """The long side to ``long_side_px``, in proportion; smaller images stay as they are.
 
@@ -55,7 +65,7 @@ def plan_resizing(source_wh: tuple[int, int], long_side_px: int) -> Resizing:
     return Resizing(source_wh, working_wh)
 
 
-def working_frame(frame: Frame, long_side_px: int, backend: str) -> tuple[PreparedFrame, Intrinsics, Resizing]:
+def working_frame(frame: Frame, options: PomatoConfig, backend: str) -> tuple[PreparedFrame, Intrinsics, Resizing]:
     """A frame at its working size, its camera there, and how maps of the same pixels get there.
 
     Raises:
@@ -68,7 +78,8 @@ def working_frame(frame: Frame, long_side_px: int, backend: str) -> tuple[Prepar
         raise UnusableFrame(
             f"backend {backend} needs a calibrated camera, got an image without intrinsics; publish its camera_info"
         )
-    resizing = plan_resizing((image.shape[1], image.shape[0]), long_side_px)
+    source_wh = image.shape[1], image.shape[0]
+    resizing = plan_resizing(source_wh, long_side_for(options, source_wh))
     by_x, by_y = (resizing.working_wh[axis] / resizing.source_wh[axis] for axis in (0, 1))
     working_from_source = resize_homography(by_x, by_y)
     camera = transform_intrinsics(working_from_source, frame.intrinsics, resizing.working_wh)

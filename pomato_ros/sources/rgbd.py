@@ -22,8 +22,7 @@ class RgbdSource:
 
     def __init__(self, config: PomatoConfig) -> None:
         """Take the working size and the noise model from ``config``."""
-        self._image_size_px = config.window.image_size or config.sensor.sensor_image_size
-        self._sensor = config.sensor.depth_sensor
+        self._config = config
         self._noise = sensor_noise(config)
 
     @property
@@ -39,7 +38,7 @@ class RgbdSource:
         Raises:
             UnusableFrame: no calibrated colour image, or a depth image of another size or unit.
         """
-        prepared, _, resizing = working_frame(frame, self._image_size_px, "rgbd")
+        prepared, _, resizing = working_frame(frame, self._config, "rgbd")
         if frame.depth_m is None:
             return prepared
         if frame.depth_m.shape != frame.image_rgb.shape[:2]:
@@ -64,7 +63,9 @@ class RgbdSource:
 
     def describe(self) -> dict[str, Any]:
         """Backend, sensor and working size."""
-        return {"backend": "rgbd", "depth_sensor": self._sensor, "image_size_px": self._image_size_px}
+        options = self._config.sensor
+        size_px = self._config.window.image_size or options.sensor_image_size
+        return {"backend": "rgbd", "depth_sensor": options.depth_sensor, "image_size_px": size_px}
 
 
 def no_correspondence(_gap: int) -> Correspondence | None:
