@@ -1,0 +1,261 @@
+"""Camera pose by one robust fit over landmarks, measured depth and priors, each weighted by its covariance.
+
+Every landmark i gives a residual of pixel and inverse depth against the local map,
+
+    r_i = (u, v, rho)_measured - h(T_camera_world X_i),   S_i = diag(S_pixel, sigma_rho^2) + a_i a_i^T,
+
+where ``a_i`` is the derivative of h by the landmark's own inverse depth times its standard deviation: an uncertain
+depth makes the residual soft along the epipolar line only. The pose is the maximum of a redescending likelihood
+(Geman and McClure), its gate narrowed from coarse to fine; the covariance is the inverse of the weighted normal matrix
+times a variance factor that is estimated online from the inliers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pomato_ros.geometry.least_squares import NormalEquations, geman_mcclure, minimise
+from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
+from pomato_ros.scene.landmarks import GrayImage
+from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
+
+MEDIAN_CHI2 = {1: 0.455, 2: 1.386}  # medians of the chi-square distribution by degrees of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseLevel:
+    """Variance factors: by how much measured variances exceed those that sensors and matching claim."""
+
+    pixel: float = 1.0
+    depth: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Landmarks measured in one frame; row i of each array is one landmark."""
+
+    points_world: PoseArray  # (n, 3)
+    slopes_world: PoseArray  # (n, 3) one standard deviation of the inverse depth, as a displacement
+    pixels: PoseArray  # (n, 2) measured
+    pixel_covariance: PoseArray  # (n, 2, 2) px^2
+    inverse_depth: PoseArray  # (n,) measured in this frame; NaN where it was not
+    inverse_depth_std: PoseArray  # (n,)
+
+    def select(self, index: MaskArray | NDArray[np.int64]) -> "Matches":
+        """Some of the rows."""
+        return Matches(*(getattr(self, name)[index] for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class AbsolutePrior:
+    """A Gaussian on the camera's pose in the world."""
+
+    world_from_camera: PoseArray  # (4, 4)
+    information: PoseArray  # (6, 6) of x, y, z, rot x, rot y, rot z in axes of the camera
+
+
+@dataclass(frozen=True, slots=True)
+class PoseFit:
+    """The camera among the landmarks."""
+
+    world_from_camera: PoseArray  # (4, 4)
+    covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, axes of the camera; unit variance factor
+    squared: PoseArray  # (n,) squared Mahalanobis distances of the matches
+    inliers: MaskArray  # (n,)
+
+
+def fit_pose(
+    matches: Matches,
+    intrinsics: Intrinsics,
+    world_from_camera: PoseArray,
+    gates: Sequence[float],
+    noise: NoiseLevel = NoiseLevel(),
+    priors: Sequence[AbsolutePrior] = (),
+) -> PoseFit:
+    """The camera near ``world_from_camera`` that explains the matches.
+
+    Args:
+        matches: what was measured.
+        intrinsics: of the image.
+        world_from_camera: (4, 4) the start.
+        gates: of the robust kernel, in standard deviations, one round each; the last also decides inliers.
+        noise: variance factors of the matches' covariances.
+        priors: on the pose.
+    """
+    pose = world_from_camera
+    covariance = np.eye(6)
+    for gate in gates:
+        problem = _Problem(matches, intrinsics, gate, noise, tuple(priors))
+        solution = minimise(problem.linearise, moved, pose, iterations=8)
+        pose = solution.state
+        covariance = solution.covariance()
+    squared = problem.squared(pose)
+    return PoseFit(pose, covariance, squared, squared < gates[-1] ** 2)
+
+
+def moved(world_from_camera: PoseArray, step: PoseArray) -> PoseArray:
+    """The camera displaced by ``step`` (6,): translation, then rotation vector, in axes of the camera."""
+    rotation = world_from_camera[:3, :3]
+    return pose_from(rotation @ rotation_exp(step[3:]), world_from_camera[:3, 3] + rotation @ step[:3])
+
+
+def displacement(world_from_a: PoseArray, world_from_b: PoseArray) -> PoseArray:
+    """(6,) the step with ``moved(world_from_a, step) = world_from_b``."""
+    a_from_world = world_from_a[:3, :3].T
+    shift = a_from_world @ (world_from_b[:3, 3] - world_from_a[:3, 3])
+    return np.concatenate((shift, rotation_log(a_from_world @ world_from_b[:3, :3])))
+
+
+@dataclass(slots=True)
+class _Problem:
+    """Normal equations of one round; covariances of residuals are those at the start of the round."""
+
+    matches: Matches
+    intrinsics: Intrinsics
+    gate: float
+    noise: NoiseLevel
+    priors: tuple[AbsolutePrior, ...]
+    weights: PoseArray | None = None  # (n, 3, 3) inverse covariances
+
+    def linearise(self, world_from_camera: PoseArray) -> NormalEquations:
+        """Normal equations at a pose; step axes are the camera's."""
+        residuals, jacobians, whitened = self._whitened(world_from_camera)
+        squared = np.einsum("ni,ni->n", residuals, whitened)
+        weights, costs = geman_mcclure(squared, self.gate)
+        scaled = jacobians * weights[:, None, None]
+        information = np.einsum("nij,njk->nik", self._weights(world_from_camera), jacobians)
+        matrix = np.einsum("nij,nik->jk", scaled, information)
+        gradient = np.einsum("nij,ni->j", scaled, whitened)
+        cost = float(costs.sum())
+        for prior in self.priors:
+            step = displacement(prior.world_from_camera, world_from_camera)
+            matrix = matrix + prior.information
+            gradient = gradient + prior.information @ step
+            cost += float(step @ prior.information @ step)
+        return NormalEquations(matrix, gradient, cost)
+
+    def squared(self, world_from_camera: PoseArray) -> PoseArray:
+        """(n,) squared Mahalanobis distances at a pose."""
+        residuals, _, whitened = self._whitened(world_from_camera)
+        return np.einsum("ni,ni->n", residuals, whitened)
+
+    def _whitened(self, world_from_camera: PoseArray) -> tuple[PoseArray, PoseArray, PoseArray]:
+        residuals, jacobians = residuals_at(self.matches, self.intrinsics, world_from_camera)
+        weights = self._weights(world_from_camera)
+        return residuals, jacobians, np.einsum("nij,nj->ni", weights, residuals)
+
+    def _weights(self, world_from_camera: PoseArray) -> PoseArray:
+        if self.weights is None:
+            self.weights = np.linalg.inv(
+                covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise)
+            )
+            self.weights[~np.isfinite(self.matches.inverse_depth), 2, 2] = 0.0
+        return self.weights
+
+
+def residuals_at(
+    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray
+) -> tuple[PoseArray, PoseArray]:
+    """Residuals (n, 3) of u, v (px) and inverse depth, and their derivatives (n, 3, 6) by a step of the camera.
+
+    With ``X_c' = X_c - omega x X_c - v`` for a step (v, omega) of the camera in its own axes.
+    """
+    points = (matches.points_world - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
+    x, y, z = points.T
+    inverse = 1.0 / np.maximum(z, 1e-6)
+    residuals = np.empty_like(points)
+    residuals[:, 0] = matches.pixels[:, 0] - (intrinsics.fx_px * x * inverse + intrinsics.cx_px)
+    residuals[:, 1] = matches.pixels[:, 1] - (intrinsics.fy_px * y * inverse + intrinsics.cy_px)
+    measured = np.isfinite(matches.inverse_depth)
+    residuals[:, 2] = np.where(measured, matches.inverse_depth - inverse, 0.0)
+    by_point = measurement_slopes(points, intrinsics)
+    by_step = np.empty((len(points), 3, 6))
+    by_step[:, :, :3] = -np.eye(3)
+    by_step[:, :, 3:] = cross_matrix(points)
+    return residuals, -by_point @ by_step
+
+
+def measurement_slopes(points_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
+    """(n, 3, 3) derivatives of (u, v, 1/z) by the point in the camera (n, 3)."""
+    x, y, z = points_camera.T
+    inverse = 1.0 / np.maximum(z, 1e-6)
+    slopes = np.zeros((len(points_camera), 3, 3))
+    slopes[:, 0, 0], slopes[:, 0, 2] = intrinsics.fx_px * inverse, -intrinsics.fx_px * x * inverse**2
+    slopes[:, 1, 1], slopes[:, 1, 2] = intrinsics.fy_px * inverse, -intrinsics.fy_px * y * inverse**2
+    slopes[:, 2, 2] = -(inverse**2)
+    return slopes
+
+
+def covariances_at(
+    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray, noise: NoiseLevel
+) -> PoseArray:
+    """(n, 3, 3) covariances of the residuals; depth that was not measured is uncorrelated, of variance 1."""
+    points = (matches.points_world - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
+    slopes = matches.slopes_world @ world_from_camera[:3, :3]
+    along = np.einsum("nij,nj->ni", measurement_slopes(points, intrinsics), slopes)
+    covariance = noise.depth * along[:, :, None] * along[:, None, :]
+    covariance[:, :2, :2] += noise.pixel * matches.pixel_covariance
+    measured = np.isfinite(matches.inverse_depth)
+    covariance[~measured, 2, :] = 0.0
+    covariance[~measured, :, 2] = 0.0
+    covariance[:, 2, 2] += np.where(measured, noise.depth * matches.inverse_depth_std**2, 1.0)
+    return covariance
+
+
+def noise_level(
+    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray, rows: MaskArray, noise: NoiseLevel
+) -> NoiseLevel:
+    """Variance factors that the residuals of some rows show, relative to ``noise``: medians over those of chi-square."""
+    chosen = matches.select(rows)
+    residuals, _ = residuals_at(chosen, intrinsics, world_from_camera)
+    covariance = covariances_at(chosen, intrinsics, world_from_camera, noise)
+    by_pixel = np.einsum("ni,nij,nj->n", residuals[:, :2], np.linalg.inv(covariance[:, :2, :2]), residuals[:, :2])
+    measured = np.isfinite(chosen.inverse_depth)
+    by_depth = residuals[measured, 2] ** 2 / covariance[measured, 2, 2]
+    pixel = noise.pixel * float(np.median(by_pixel)) / MEDIAN_CHI2[2] if len(by_pixel) >= 10 else noise.pixel
+    depth = noise.depth * float(np.median(by_depth)) / MEDIAN_CHI2[1] if len(by_depth) >= 10 else noise.depth
+    return NoiseLevel(pixel, depth)
+
+
+def ransac_pose(matches: Matches, intrinsics: Intrinsics, gate_px: float) -> PoseArray | None:
+    """(4, 4) world_from_camera by P3P in RANSAC, without a start; None if too few matches agree."""
+    if len(matches.pixels) < 6:
+        return None
+    found, rotation, translation, inliers = cv2.solvePnPRansac(
+        matches.points_world,
+        matches.pixels,
+        intrinsics.matrix(),
+        None,
+        iterationsCount=200,
+        reprojectionError=gate_px,
+        flags=cv2.SOLVEPNP_AP3P,
+    )
+    if not found or inliers is None or len(inliers) < 6:
+        return None
+    return invert(pose_from(cv2.Rodrigues(rotation)[0], translation[:, 0]))
+
+
+def follow_patches(
+    before: GrayImage, now: GrayImage, start: PoseArray, guess: PoseArray, patch_px: int, levels: int
+) -> tuple[PoseArray, MaskArray]:
+    """Pixels (n, 2) in ``now`` of patches of ``before`` at ``start``, looked for at ``guess``; and which were found.
+
+    Lucas and Kanade's inverse compositional alignment by translation over an image pyramid.
+    """
+    if not len(start):
+        return np.zeros((0, 2)), np.zeros(0, bool)
+    pixels, status, _ = cv2.calcOpticalFlowPyrLK(
+        before,
+        now,
+        np.ascontiguousarray(start[:, None], np.float32),
+        np.ascontiguousarray(guess[:, None], np.float32),
+        winSize=(patch_px, patch_px),
+        maxLevel=levels,
+        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        minEigThreshold=1e-4,
+    )
+    return pixels[:, 0].astype(np.float64), status[:, 0].astype(bool)
