@@ -8,14 +8,12 @@ does not drift.
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, PoseArray
-
-GrayImage = NDArray[np.uint8]
+from pomato_ros.scene.patches import GrayImage
+from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
 
 @dataclass(slots=True)
@@ -25,12 +23,10 @@ class Keyframe:
     number: int  # rising, never reused
     stamp_ns: int
     gray: GrayImage  # (h, w)
+    depth: DepthMap | None  # for relocalisation
     world_from_camera: PoseArray  # (4, 4)
     covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, world axes, against the first frame
-    median_inverse_depth: float  # of its landmarks
-    descriptors: NDArray[np.uint8] | None = None  # (m, 32) ORB, computed when a lost camera asks for it
-    descriptor_pixels: FloatArray | None = None  # (m, 2)
-    inverse_depth: FloatArray | None = None  # (h, w) at the keyframe, 0 where unknown; for relocalisation
+    typical_inverse_depth: float  # median of its landmarks
 
 
 @dataclass(slots=True)
@@ -38,13 +34,14 @@ class LandmarkTable:
     """One row a landmark."""
 
     keyframe: NDArray[np.int64]  # (n,) number of its keyframe
-    pixel: PoseArray  # (n, 2) x, y in the keyframe
+    pixel: PoseArray  # (n, 2) x, y in the keyframe, as seen
+    readout_rate: PoseArray  # (n, 2) px by which a second of readout time moves that pixel
     inverse_depth: PoseArray  # (n,) in the keyframe
     variance: PoseArray  # (n,) of the inverse depth
-    information: PoseArray  # (n, 2, 2) of its pixel: the patch's structure tensor over the image noise, 1/px^2
+    information: PoseArray  # (n, 2, 2) of its pixel in a patch comparison, 1/px^2
     seen: NDArray[np.int64]  # (n,) frames in which it was an inlier
     outlier_streak: NDArray[np.int64]  # (n,) frames in a row in which it was measured and was an outlier
-    last_pixel: PoseArray  # (n, 2) in the newest frame, NaN when it was not an inlier there
+    last_pixel: PoseArray  # (n, 2) in the newest located frame, NaN where it was no inlier there
 
     def __len__(self) -> int:
         return len(self.keyframe)
@@ -61,15 +58,19 @@ class LandmarkTable:
 
 def no_landmarks() -> LandmarkTable:
     """An empty table."""
-    whole, one = np.zeros(0, np.int64), np.zeros(0)
-    return LandmarkTable(
-        whole, np.zeros((0, 2)), one, one.copy(), np.zeros((0, 2, 2)), whole.copy(), whole.copy(), np.zeros((0, 2))
-    )
+
+    def whole() -> NDArray[np.int64]:
+        return np.zeros(0, np.int64)
+
+    def real(*shape: int) -> PoseArray:
+        return np.zeros((0, *shape))
+
+    return LandmarkTable(whole(), real(2), real(2), real(), real(), real(2, 2), whole(), whole(), real(2))
 
 
 @dataclass(slots=True)
 class LocalMap:
-    """Keyframes by number and all their landmarks."""
+    """Keyframes by number, and all their landmarks."""
 
     keyframes: dict[int, Keyframe] = field(default_factory=dict)
     landmarks: LandmarkTable = field(default_factory=no_landmarks)
@@ -82,16 +83,27 @@ class LocalMap:
         self.created = keyframe.number + 1
 
     def keep(self, index: MaskArray) -> None:
-        """Drop all landmarks but these, and keyframes that hold none."""
+        """Drop all landmarks but these, and keyframes that hold none; the newest keyframe stays."""
         self.landmarks = self.landmarks.select(index)
-        used = set(self.landmarks.keyframe.tolist())
-        newest = max(self.keyframes, default=-1)
-        self.keyframes = {number: kept for number, kept in self.keyframes.items() if number in used or number == newest}
+        used = set(self.landmarks.keyframe.tolist()) | {max(self.keyframes, default=-1)}
+        self.keyframes = {number: kept for number, kept in self.keyframes.items() if number in used}
 
-    def points_world(self, intrinsics: Intrinsics, index: NDArray[np.int64] | None = None) -> tuple[PoseArray, PoseArray]:
-        """Positions (n, 3) in world and their derivatives by inverse depth (n, 3)."""
-        table = self.landmarks if index is None else self.landmarks.select(index)
-        rays = rays_through(table.pixel, intrinsics)
+    def drop_keyframe(self, number: int) -> None:
+        """Forget a keyframe and its landmarks."""
+        self.landmarks = self.landmarks.select(self.landmarks.keyframe != number)
+        del self.keyframes[number]
+
+    def last_pixels(self) -> PoseArray:
+        """(m, 2) where the inliers of the newest located frame were seen."""
+        pixels = self.landmarks.last_pixel
+        return pixels[np.isfinite(pixels[:, 0])]
+
+    def points_world(
+        self, intrinsics: Intrinsics, readout_s: float, index: NDArray[np.int64]
+    ) -> tuple[PoseArray, PoseArray]:
+        """Positions (n, 3) of the landmarks ``index`` in world, and their derivatives by inverse depth (n, 3)."""
+        table = self.landmarks.select(index)
+        rays = rays_through(table.pixel - readout_s * table.readout_rate, intrinsics)
         points, slopes = np.empty_like(rays), np.empty_like(rays)
         for number in np.unique(table.keyframe).tolist():
             rows = table.keyframe == number
@@ -101,6 +113,16 @@ class LocalMap:
             points[rows] = rotated * depth[:, None] + pose[:3, 3]
             slopes[rows] = -rotated * (depth**2)[:, None]
         return points, slopes
+
+    def depth_in_keyframes(self, points_world: PoseArray, index: NDArray[np.int64]) -> PoseArray:
+        """(n,) depth of points (n, 3), each along the optical axis of its landmark's keyframe."""
+        depth = np.empty(len(index))
+        numbers = self.landmarks.keyframe[index]
+        for number in np.unique(numbers).tolist():
+            rows = numbers == number
+            pose = self.keyframes[number].world_from_camera
+            depth[rows] = (points_world[rows] - pose[:3, 3]) @ pose[:3, 2]
+        return depth
 
 
 def rays_through(pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -112,41 +134,20 @@ def rays_through(pixels: PoseArray, intrinsics: Intrinsics) -> PoseArray:
 
 
 def keyframe_homography(keyframe: Keyframe, world_from_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
-    """(3, 3) pixels of the keyframe -> pixels of a camera, for a plane at the keyframe's median depth.
+    """(3, 3) pixels of the keyframe -> pixels of a camera, for a plane at the keyframe's typical depth.
 
-    ``H = K (R + rho t n^T) K^-1`` with n = (0, 0, 1) in the keyframe: takes up rotation and the change of size, so that
-    patches can be compared by translation alone.
+    ``H = K (R + rho t n^T) K^-1`` with n = (0, 0, 1) in the keyframe: it takes up rotation and the change of size, so
+    that patches can be compared by translation alone.
     """
     camera_from_keyframe = invert(world_from_camera) @ keyframe.world_from_camera
     plane = camera_from_keyframe[:3, :3].copy()
-    plane[:, 2] += keyframe.median_inverse_depth * camera_from_keyframe[:3, 3]
+    plane[:, 2] += keyframe.typical_inverse_depth * camera_from_keyframe[:3, 3]
     matrix = intrinsics.matrix()
     return matrix @ plane @ np.linalg.inv(matrix)
 
 
-def structure_tensors(gray: GrayImage, pixels: PoseArray, patch_px: int) -> PoseArray:
-    """(n, 2, 2) sums of gradient products over square patches about pixels (n, 2), grey levels squared per px^2."""
-    gx = cv2.Scharr(gray, cv2.CV_32F, 1, 0) * np.float32(1 / 32)
-    gy = cv2.Scharr(gray, cv2.CV_32F, 0, 1) * np.float32(1 / 32)
-    size = (patch_px, patch_px)
-    column, row = np.rint(pixels).astype(int).T
-    products = [cv2.boxFilter(one * other, -1, size, normalize=False) for one, other in ((gx, gx), (gx, gy), (gy, gy))]
-    xx, xy, yy = (product[row, column].astype(np.float64) for product in products)
-    return np.stack((np.stack((xx, xy), -1), np.stack((xy, yy), -1)), -2)
-
-
-def new_corners(gray: GrayImage, allowed: MaskArray, taken: PoseArray, spacing_px: float, limit: int) -> PoseArray:
-    """(n, 2) corners (Shi and Tomasi 1994) in allowed pixels, at least ``spacing_px`` from each other and from taken.
-
-    Args:
-        gray: (h, w).
-        allowed: (h, w).
-        taken: (m, 2) pixels of landmarks that are seen already.
-        spacing_px: least distance.
-        limit: most of them.
-    """
-    mask = allowed.astype(np.uint8)
-    for x, y in np.rint(taken).astype(int).tolist():
-        cv2.circle(mask, (x, y), max(1, round(spacing_px)), 0, -1)
-    found = cv2.goodFeaturesToTrack(gray, limit, 0.005, spacing_px, mask=mask, blockSize=5)
-    return np.zeros((0, 2)) if found is None else found[:, 0].astype(np.float64)
+def through_homography(homography: PoseArray, pixels: PoseArray) -> tuple[PoseArray, PoseArray]:
+    """Pixels (n, 2) through a homography (3, 3), and by how much it scales areas there (n,); NaN behind the camera."""
+    homogeneous = pixels @ homography[:, :2].T + homography[:, 2]
+    scale = np.where(homogeneous[:, 2] > 1e-6, homogeneous[:, 2], np.nan)
+    return homogeneous[:, :2] / scale[:, None], np.linalg.det(homography) / scale**3

@@ -27,6 +27,7 @@ from pomato_ros.scene.pose import (
     follow_patches,
     moved,
     ransac_pose,
+    measurement_slopes,
     noise_level,
     NoiseLevel,
 )
@@ -81,6 +82,8 @@ class Located:
     inlier_ratio: float
     relocalised: bool = False
 
+
+TAU = 0.0
 
 class Odometry:
     """All state of the camera's motion: the local map, the last frame and the velocity."""
@@ -164,7 +167,10 @@ class Odometry:
         index, pixels = self._measure(frame, pose)
         if len(index) < self.tuning.least_inliers:
             return None
-        matches = self._matches(index, pixels, frame, 0.0)
+        velocity = self._velocity_at(frame, pose)
+        self._raw = pixels
+        pixels = self._unrolled(pixels, index, pose, velocity, frame)
+        matches = self._matches(index, pixels, frame, 0.0, self._raw)
         fit = fit_pose(matches, frame.intrinsics, pose, (10.0,), self._noise, priors)
         shown = noise_level(matches, frame.intrinsics, fit.world_from_camera, fit.squared < 100.0, self._noise)
         self._noise = blended(self._noise, shown, self.tuning)
@@ -173,6 +179,22 @@ class Odometry:
         if inliers < max(self.tuning.least_inliers, self.tuning.least_inlier_ratio * len(index)):
             return None
         return index, matches, fit
+
+    def _velocity_at(self, frame, pose):
+        last, last_pose, _ = self._last
+        return displacement(last_pose, pose) / max((frame.stamp_ns - last.stamp_ns) * 1e-9, 1e-6)
+
+    def _unrolled(self, pixels, index, pose, velocity, frame, depth=None):
+        if depth is None:
+            points, _ = self.map.points_world(frame.intrinsics, index)
+            camera = (points - pose[:3, 3]) @ pose[:3, :3]
+        else:
+            from pomato_ros.scene.landmarks import rays_through
+            camera = rays_through(pixels, frame.intrinsics) * depth[:, None]
+        moving = -velocity[:3] - np.cross(velocity[3:], camera)
+        rate = np.einsum('nij,nj->ni', measurement_slopes(camera, frame.intrinsics), moving)[:, :2]
+        seconds = TAU * (pixels[:, 1] / frame.gray.shape[0] - 0.5)
+        return pixels - rate * seconds[:, None]
 
     def _measure(self, frame: FrameInput, pose: PoseArray) -> tuple[NDArray[np.int64], PoseArray]:
         """Rows of landmarks found in the frame when the camera is near ``pose``, and their pixels (n, 2)."""
@@ -205,14 +227,14 @@ class Odometry:
         return np.concatenate(rows), np.concatenate(pixels)
 
     def _matches(
-        self, index: NDArray[np.int64], pixels: PoseArray, frame: FrameInput, extra_px: float
+        self, index: NDArray[np.int64], pixels: PoseArray, frame: FrameInput, extra_px: float, raw=None
     ) -> Matches:
         """What the fit needs of the landmarks ``index`` measured at ``pixels`` (n, 2)."""
         points, slopes = self.map.points_world(frame.intrinsics, index)
         table = self.map.landmarks.select(index)
         covariance = np.linalg.inv(table.information + 1e-6 * np.eye(2))
         covariance += (self.tuning.pixel_std_floor**2 + extra_px**2) * np.eye(2)
-        inverse, std = sampled_depth(frame.depth, pixels)
+        inverse, std = sampled_depth(frame.depth, pixels if raw is None else raw)
         return Matches(points, slopes * np.sqrt(table.variance)[:, None], pixels, covariance, inverse, std)
 
     def _project(self, index: NDArray[np.int64], pose: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -267,13 +289,13 @@ class Odometry:
         index, matches, fit = self._measured
         table = self.map.landmarks
         inliers = fit.inliers.copy()
-        column, row = np.rint(matches.pixels).astype(int).T
+        column, row = np.rint(self._raw).astype(int).T
         if static is not None:
             inliers &= static[row, column]
         table.seen[index[inliers]] += 1
         table.outlier_streak[index[inliers]] = 0
         table.outlier_streak[index[~inliers]] += 1
-        table.last_pixel[index[inliers]] = matches.pixels[inliers]
+        table.last_pixel[index[inliers]] = self._raw[inliers]
         self._fuse_depth(frame, located, index[inliers], matches.select(inliers))
         keep = table.outlier_streak < self.tuning.outlier_streak
         if not keep.all():
@@ -345,6 +367,7 @@ class Odometry:
         table = LandmarkTable(
             np.full(rows, number),
             pixels,
+            self._unrolled(pixels, None, located.world_from_camera, self._velocity, frame, 1 / inverse) if rows else pixels,
             inverse,
             std**2,
             information,

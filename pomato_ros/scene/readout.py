@@ -1,0 +1,58 @@
+"""Rolling shutter: the time from an image's first row to its last, estimated from residuals while the camera moves.
+
+Most colour cameras expose row after row. A point at row v of an image of height h is seen at the stamp plus
+``tau (v / h - 1/2)``, so that its pixel lies ``tau (v / h - 1/2) du/dt`` from where a global shutter would have it, du/dt
+being the image velocity of a static point. The readout time tau enters all residuals linearly; it is eliminated from
+none, but estimated beside the pose and filtered over time: it is a constant of the camera.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pomato_ros.structures import Intrinsics, PoseArray
+
+FIRST_STD_S = 0.015  # of the readout time before anything was seen: half a frame at 30 Hz
+CORRELATED_FRAMES = 20.0  # residuals of so many frames count as one: their errors last
+MOST_STEP_S = 0.002  # in one frame
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """The camera's readout time, positive from the top row down."""
+
+    seconds: float = 0.0
+    variance: float = FIRST_STD_S**2
+
+    def updated(self, estimate_s: float, information: float, limit_s: float) -> "Readout":
+        """After a frame whose residuals ask for a change of ``estimate_s`` with an ``information`` (1/s^2)."""
+        if not (np.isfinite(estimate_s) and information > 0.0):
+            return self
+        information /= CORRELATED_FRAMES
+        gain = information / (information + 1.0 / self.variance)
+        step = float(np.clip(gain * estimate_s, -MOST_STEP_S, MOST_STEP_S))
+        seconds = float(np.clip(self.seconds + step, -limit_s, limit_s))
+        return Readout(seconds, 1.0 / (information + 1.0 / self.variance))
+
+
+def row_phase(pixels: PoseArray, height_px: int) -> PoseArray:
+    """(n,) -1/2 at the first row .. 1/2 at the last, of pixels (n, 2)."""
+    phase: PoseArray = (pixels[:, 1] + 0.5) / height_px - 0.5
+    return phase
+
+
+def image_velocity(points_camera: PoseArray, velocity: PoseArray, intrinsics: Intrinsics) -> PoseArray:
+    """(n, 2) px/s of static points (n, 3) seen by a camera that moves with ``velocity`` (6,): m/s, rad/s, its own axes.
+
+    ``dX/dt = -v - omega x X`` (Longuet-Higgins and Prazdny 1980).
+    """
+    x, y, z = points_camera.T
+    inverse = 1.0 / np.maximum(z, 1e-6)
+    rate = -velocity[:3] - np.cross(velocity[3:], points_camera)
+    return np.stack(
+        (
+            intrinsics.fx_px * (rate[:, 0] - x * inverse * rate[:, 2]) * inverse,
+            intrinsics.fy_px * (rate[:, 1] - y * inverse * rate[:, 2]) * inverse,
+        ),
+        axis=-1,
+    )
