@@ -274,6 +274,46 @@ class FlowTuning:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Tuning of the estimator: standard deviations and gates. Pixels are those of an image 640 px wide and scale with it,
+# unless said otherwise; where a value comes from stands beside it. These are not options: what a user may wish to set
+# is in the groups below.
+
+
+@dataclass(frozen=True, slots=True)
+class OdometryTuning:
+    """Camera odometry on keyframes."""
+
+    keyframe_landmarks: int = 300  # wanted in view; more cost time and add little (pose std falls as 1 / sqrt n)
+    keyframe_inliers: int = 100  # fewer in view, and a keyframe is due
+    keyframe_overlap: float = 0.7  # share of the cells occupied at the last keyframe that are still so, at least
+    max_keyframes: int = 40  # 0.3 MB each at 640x480; a room seen all around takes about 20
+    measured_keyframes: int = 5  # in which landmarks are searched in one frame: bounds the time
+    coarse_landmarks: int = 120  # followed from the last image
+    spacing_px: float = 14.0  # between landmarks
+    patch_px: int = 15  # side of a compared patch, pixels of the image as it is
+    image_noise: float = 6.0  # grey levels std of a patch seen from elsewhere: sensor noise, light, resampling
+    pixel_std: float = 0.25  # px of a patch aligned well, beyond what its texture says
+    coarse_pixel_std: float = 1.0  # px of one followed from the last image
+    correlation: float = 0.75  # least normalised cross-correlation with the keyframe's patch
+    most_area_change: float = 4.0  # of a patch, between keyframe and frame
+    coarse_gate: float = 10.0  # standard deviations of the first round's robust kernel
+    middle_gate: float = 5.0
+    gate: float = 3.5  # of inliers: 99.3 % of chi-square with 3 degrees of freedom
+    ransac_gate_px: float = 6.0
+    least_inliers: int = 15  # landmarks that a pose needs,
+    least_inlier_ratio: float = 0.2  # and share of those that were measured
+    acceleration_m_s2: float = 10.0  # std of the camera's; a hand-held camera reaches 1 g
+    angular_acceleration_rad_s2: float = 60.0  # a hand-held camera shaken
+    speed_m_s: float = 1.0  # std while no velocity is known
+    turn_rate_rad_s: float = 3.0
+    outlier_streak: int = 3  # frames in a row after which an outlier is dropped
+    correlated_frames: float = 6.0  # for which a sensor's error at one place lasts
+    least_noise: float = 0.3  # bounds of the variance factors of pixels and depth
+    most_noise: float = 50.0
+    noise_memory: float = 0.7  # of a variance factor from frame to frame, in the logarithm
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # The running engine and the node
 
 

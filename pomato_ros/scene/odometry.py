@@ -1,6 +1,10 @@
-"""Camera odometry on keyframes: locate each frame in the local map, extend the map where the view leaves it."""
+"""Camera odometry on keyframes: locate each frame in the local map, extend the map where the view leaves it.
 
-import dataclasses
+`locate` follows landmarks in two passes. A coarse one takes some of them from the last image over a deep pyramid; a fine
+one measures all landmarks in view with the patches of their own keyframes, warped to the coarse pose. `extend` takes in
+what the frame says of the landmarks' depth and, where the view has left the map, makes a keyframe of it.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,58 +12,41 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.geometry.rigid import invert
+from pomato_ros.config import OdometryTuning
 from pomato_ros.scene.landmarks import (
-    GrayImage,
     Keyframe,
     LandmarkTable,
     LocalMap,
     keyframe_homography,
+    rays_through,
+    through_homography,
+)
+from pomato_ros.scene.patches import (
+    GrayImage,
+    follow_patches,
+    inside,
     new_corners,
+    patch_correlation,
     structure_tensors,
 )
 from pomato_ros.scene.pose import (
     AbsolutePrior,
     Matches,
+    NoiseLevel,
     PoseFit,
     displacement,
     fit_pose,
-    follow_patches,
     moved,
-    ransac_pose,
-    measurement_slopes,
     noise_level,
-    NoiseLevel,
+    ransac_pose,
+    readout_change,
 )
+from pomato_ros.scene.readout import Readout, image_velocity, row_phase
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
-
-@dataclass(frozen=True, slots=True)
-class OdometryTuning:
-    """Sigmas and gates of the odometry; pixels are those of an image 640 px wide and scale with it."""
-
-    max_landmarks: int = 600  # measured in one frame
-    keyframe_landmarks: int = 300  # visible at once, wanted
-    max_keyframes: int = 40
-    measured_keyframes: int = 5  # in which landmarks are looked for in one frame
-    patch_px: int = 15  # side, of patches compared with a keyframe; pixels of the image as it is
-    first_patch_px: int = 15
-    image_noise: float = 6.0  # grey levels, of a patch seen from elsewhere (noise, light, resampling)
-    least_noise: float = 0.3
-    most_noise: float = 50.0
-    noise_memory: float = 0.7
-    pixel_std_floor: float = 0.25  # px, of a patch found by alignment
-    coarse_gate: float = 12.0  # standard deviations, of the first fits
-    gate: float = 3.5  # of inliers (chi-square of 3 degrees: 99.3 %)
-    least_inliers: int = 15
-    least_inlier_ratio: float = 0.2
-    acceleration_m_s2: float = 10.0  # std, of the camera; prior of constant velocity
-    angular_acceleration_rad_s2: float = 60.0
-    outlier_streak: int = 3
-    repeated_looks: float = 6.0  # sensor errors at one pixel last for so many frames
-    overlap: float = 0.7  # of a keyframe's landmarks still seen, below which a new one is made
-    spacing_px: float = 14.0
-    correlation: float = 0.75  # least, of a patch with its keyframe's
+FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
+LEAST_DEPTH = 1e-3  # a landmark nearer than that, or behind, takes no part
+OCCUPANCY_GRID = (6, 8)  # rows, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +54,10 @@ class FrameInput:
     """What the odometry reads of a frame."""
 
     stamp_ns: int
-    gray: GrayImage
+    gray: GrayImage  # (h, w)
     intrinsics: Intrinsics
     depth: DepthMap | None
+    valid: MaskArray | None = None  # (h, w) pixels that show the scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,189 +68,67 @@ class Located:
     covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, world axes
     inliers: int
     inlier_ratio: float
-    relocalised: bool = False
 
 
-TAU = 0.0
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Landmarks measured in the newest frame, and the fit on them."""
+
+    index: NDArray[np.int64]  # (n,) rows of the landmark table
+    matches: Matches
+    fit: PoseFit
+
+
+@dataclass(frozen=True, slots=True)
+class _LastFrame:
+    frame: FrameInput
+    located: Located
+
 
 class Odometry:
-    """All state of the camera's motion: the local map, the last frame and the velocity."""
+    """All state of the camera's motion: local map, last frame, velocity, noise and readout time."""
 
-    def __init__(self, tuning: OdometryTuning = OdometryTuning()) -> None:
-        """Start without a map; the first frame is the world's origin."""
+    def __init__(self, tuning: OdometryTuning) -> None:
+        """Start without a map."""
         self.tuning = tuning
+        self.readout = Readout()
         self.reset()
 
     def reset(self) -> None:
-        """Forget the map."""
+        """Forget the map; the next frame is the world's origin. The readout time, the camera's own, is kept."""
         self.map = LocalMap()
-        self._last: tuple[FrameInput, PoseArray, PoseArray] | None = None
-        self._velocity = np.zeros(6)  # axes of the camera, m/s and rad/s
-        self._velocity_std = (1.0, 3.0)  # m/s and rad/s, while it is not known
-        self._noise = NoiseLevel()
-        self._measured: tuple[NDArray[np.int64], Matches, PoseFit] | None = None
-
-    # -- locate ------------------------------------------------------------------------------------------------------
+        self.noise = NoiseLevel()
+        self._last: _LastFrame | None = None
+        self._velocity: PoseArray | None = None  # (6,) m/s and rad/s, axes of the camera; None while unknown
+        self._measured: _Measured | None = None
+        self._occupied = 0
 
     def locate(self, frame: FrameInput, priors: Sequence[AbsolutePrior] = ()) -> Located | None:
-        """The camera of ``frame``; None where too few landmarks agree."""
+        """The camera of ``frame``; None where too few landmarks agree on one."""
         self._measured = None
         if self._last is None:
-            return Located(np.eye(4), np.diag([1e-8] * 6), 0, 1.0)
-        last, last_pose, last_covariance = self._last
-        seconds = (frame.stamp_ns - last.stamp_ns) * 1e-9
-        predicted = moved(last_pose, self._velocity * seconds)
+            return Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0)
+        last = self._last.located.world_from_camera
+        seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
+        predicted = last if self._velocity is None else moved(last, self._velocity * seconds)
         priors = (*priors, self._motion_prior(predicted, seconds))
         coarse = self._coarse(frame, predicted, priors)
-        found = self._fine(frame, coarse, priors)
-        if found is None and coarse is not predicted:
-            found = self._fine(frame, predicted, priors)
-        if found is None:
+        measured = self._fine(frame, coarse, priors)
+        if measured is None and coarse is not predicted:
+            measured = self._fine(frame, predicted, priors)
+        if measured is None:
             return None
-        index, matches, fit = found
-        self._measured = found
-        covariance = self._world_covariance(index[fit.inliers], fit)
-        ratio = np.count_nonzero(fit.inliers) / max(1, len(fit.inliers))
-        return Located(fit.world_from_camera, covariance, int(np.count_nonzero(fit.inliers)), ratio)
-
-    def _motion_prior(self, predicted: PoseArray, seconds: float) -> AbsolutePrior:
-        """Constant velocity, with the accelerations of the tuning as white noise."""
-        tuning = self.tuning
-        position = max(tuning.acceleration_m_s2 * seconds**2 + self._velocity_std[0] * seconds, 1e-3)
-        rotation = max(tuning.angular_acceleration_rad_s2 * seconds**2 + self._velocity_std[1] * seconds, 1e-3)
-        return AbsolutePrior(predicted, np.diag([position**-2] * 3 + [rotation**-2] * 3))
-
-    def _coarse(self, frame: FrameInput, predicted: PoseArray, priors: Sequence[AbsolutePrior]) -> PoseArray:
-        """Pose from some landmarks followed from the last image over a deep pyramid."""
-        assert self._last is not None
-        last, last_pose, _ = self._last
-        table = self.map.landmarks
-        here = np.flatnonzero(np.isfinite(table.last_pixel[:, 0]))
-        if len(here) < self.tuning.least_inliers:
-            return predicted
-        if len(here) > 120:
-            here = here[np.linspace(0, len(here) - 1, 120).astype(int)]
-        before = table.last_pixel[here]
-        guess = self._project(here, predicted, frame.intrinsics)
-        guess = np.where(np.isfinite(guess), guess, before)
-        pixels, found = follow_patches(last.gray, frame.gray, before, guess, self.tuning.first_patch_px, 3)
-        found &= inside(pixels, frame.gray.shape, 1)
-        if np.count_nonzero(found) < self.tuning.least_inliers:
-            return predicted
-        matches = self._matches(here[found], pixels[found], frame, 1.0)
-        fit = fit_pose(matches, frame.intrinsics, predicted, (self.tuning.coarse_gate, 5.0), self._noise, priors)
-        if np.count_nonzero(fit.inliers) >= max(self.tuning.least_inliers, 0.5 * len(fit.inliers)):
-            return fit.world_from_camera
-        proposal = ransac_pose(matches, frame.intrinsics, 4.0)
-        if proposal is None:
-            return fit.world_from_camera
-        other = fit_pose(matches, frame.intrinsics, proposal, (5.0,), self._noise)
-        better = np.count_nonzero(other.inliers) > 1.3 * np.count_nonzero(fit.inliers)
-        return other.world_from_camera if better else fit.world_from_camera
-
-    def _fine(
-        self, frame: FrameInput, pose: PoseArray, priors: Sequence[AbsolutePrior]
-    ) -> tuple[NDArray[np.int64], Matches, PoseFit] | None:
-        """All landmarks in view measured with their own keyframes' patches, and the pose that explains them."""
-        index, pixels = self._measure(frame, pose)
-        if len(index) < self.tuning.least_inliers:
-            return None
-        velocity = self._velocity_at(frame, pose)
-        self._raw = pixels
-        pixels = self._unrolled(pixels, index, pose, velocity, frame)
-        matches = self._matches(index, pixels, frame, 0.0, self._raw)
-        fit = fit_pose(matches, frame.intrinsics, pose, (10.0,), self._noise, priors)
-        shown = noise_level(matches, frame.intrinsics, fit.world_from_camera, fit.squared < 100.0, self._noise)
-        self._noise = blended(self._noise, shown, self.tuning)
-        fit = fit_pose(matches, frame.intrinsics, fit.world_from_camera, (5.0, self.tuning.gate), self._noise, priors)
-        inliers = np.count_nonzero(fit.inliers)
-        if inliers < max(self.tuning.least_inliers, self.tuning.least_inlier_ratio * len(index)):
-            return None
-        return index, matches, fit
-
-    def _velocity_at(self, frame, pose):
-        last, last_pose, _ = self._last
-        return displacement(last_pose, pose) / max((frame.stamp_ns - last.stamp_ns) * 1e-9, 1e-6)
-
-    def _unrolled(self, pixels, index, pose, velocity, frame, depth=None):
-        if depth is None:
-            points, _ = self.map.points_world(frame.intrinsics, index)
-            camera = (points - pose[:3, 3]) @ pose[:3, :3]
-        else:
-            from pomato_ros.scene.landmarks import rays_through
-            camera = rays_through(pixels, frame.intrinsics) * depth[:, None]
-        moving = -velocity[:3] - np.cross(velocity[3:], camera)
-        rate = np.einsum('nij,nj->ni', measurement_slopes(camera, frame.intrinsics), moving)[:, :2]
-        seconds = TAU * (pixels[:, 1] / frame.gray.shape[0] - 0.5)
-        return pixels - rate * seconds[:, None]
-
-    def _measure(self, frame: FrameInput, pose: PoseArray) -> tuple[NDArray[np.int64], PoseArray]:
-        """Rows of landmarks found in the frame when the camera is near ``pose``, and their pixels (n, 2)."""
-        table = self.map.landmarks
-        expected = self._project(np.arange(len(table)), pose, frame.intrinsics)
-        visible = inside(expected, frame.gray.shape, 4)
-        numbers, counts = np.unique(table.keyframe[visible], return_counts=True)
-        chosen = numbers[np.argsort(-counts, kind="stable")][: self.tuning.measured_keyframes]
-        rows: list[NDArray[np.int64]] = []
-        pixels: list[PoseArray] = []
-        for number in chosen.tolist():
-            keyframe = self.map.keyframes[number]
-            here = np.flatnonzero(visible & (table.keyframe == number))
-            homography = keyframe_homography(keyframe, pose, frame.intrinsics)
-            start = through(homography, table.pixel[here])
-            usable = inside(start, frame.gray.shape, 2) & similar_size(homography, table.pixel[here])
-            here, start = here[usable], start[usable]
-            if not len(here):
-                continue
-            warped = cv2.warpPerspective(
-                keyframe.gray, homography, frame.gray.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-            seen, found = follow_patches(warped, frame.gray, start, expected[here], self.tuning.patch_px, 1)
-            found &= inside(seen, frame.gray.shape, 1)
-            found &= patch_correlation(warped, frame.gray, start, seen) > self.tuning.correlation
-            rows.append(here[found])
-            pixels.append(seen[found])
-        if not rows:
-            return np.zeros(0, np.int64), np.zeros((0, 2))
-        return np.concatenate(rows), np.concatenate(pixels)
-
-    def _matches(
-        self, index: NDArray[np.int64], pixels: PoseArray, frame: FrameInput, extra_px: float, raw=None
-    ) -> Matches:
-        """What the fit needs of the landmarks ``index`` measured at ``pixels`` (n, 2)."""
-        points, slopes = self.map.points_world(frame.intrinsics, index)
-        table = self.map.landmarks.select(index)
-        covariance = np.linalg.inv(table.information + 1e-6 * np.eye(2))
-        covariance += (self.tuning.pixel_std_floor**2 + extra_px**2) * np.eye(2)
-        inverse, std = sampled_depth(frame.depth, pixels if raw is None else raw)
-        return Matches(points, slopes * np.sqrt(table.variance)[:, None], pixels, covariance, inverse, std)
-
-    def _project(self, index: NDArray[np.int64], pose: PoseArray, intrinsics: Intrinsics) -> PoseArray:
-        """(n, 2) pixels of landmarks in a camera; NaN behind it."""
-        points, _ = self.map.points_world(intrinsics, index)
-        camera = (points - pose[:3, 3]) @ pose[:3, :3]
-        depth = np.where(camera[:, 2] > 1e-3, camera[:, 2], np.nan)
-        return np.stack(
-            (
-                intrinsics.fx_px * camera[:, 0] / depth + intrinsics.cx_px,
-                intrinsics.fy_px * camera[:, 1] / depth + intrinsics.cy_px,
-            ),
-            axis=-1,
+        self._measured = measured
+        fit = measured.fit
+        self.readout = self.readout.updated(
+            *readout_change(measured.matches, frame.intrinsics, fit, self.noise), limit_s=seconds
         )
-
-    def _world_covariance(self, index: NDArray[np.int64], fit: PoseFit) -> PoseArray:
-        """(6, 6) of the fit, in world axes, and of the keyframes that it hangs on, by their share of inliers."""
-        turn = np.kron(np.eye(2), fit.world_from_camera[:3, :3])
-        covariance = turn @ fit.covariance @ turn.T
-        numbers, counts = np.unique(self.map.landmarks.keyframe[index], return_counts=True)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            covariance = covariance + count / len(index) * self.map.keyframes[number].covariance
-        return 0.5 * (covariance + covariance.T)
-
-    # -- extend ------------------------------------------------------------------------------------------------------
+        covariance = self._world_covariance(measured)
+        inliers = int(np.count_nonzero(fit.inliers))
+        return Located(fit.world_from_camera, covariance, inliers, inliers / len(fit.inliers))
 
     def extend(self, frame: FrameInput, located: Located | None, static: MaskArray | None) -> None:
-        """Take in the located frame: landmarks' depth and history, and a keyframe where the view leaves the map.
+        """Take in a located frame: landmarks' depth and history, and a keyframe where the view leaves the map.
 
         Args:
             frame: as located.
@@ -273,124 +139,263 @@ class Odometry:
             return
         self.map.landmarks.last_pixel[:] = np.nan
         if self._measured is not None:
-            self._learn(frame, located, static)
+            self._learn(frame, located, static, self._measured)
         if self._last is not None:
-            last, last_pose, _ = self._last
-            seconds = max((frame.stamp_ns - last.stamp_ns) * 1e-9, 1e-6)
-            self._velocity = displacement(last_pose, located.world_from_camera) / seconds
-            self._velocity_std = (0.0, 0.0)
-        self._last = (frame, located.world_from_camera, located.covariance)
-        if self._needs_keyframe(frame):
+            self._velocity = self._velocity_to(frame, located.world_from_camera)
+        self._last = _LastFrame(frame, located)
+        if self._view_left_map(frame):
             self._add_keyframe(frame, located, static)
 
-    def _learn(self, frame: FrameInput, located: Located, static: MaskArray | None) -> None:
-        """History and depth of the landmarks that were measured; persistent outliers go."""
-        assert self._measured is not None
-        index, matches, fit = self._measured
+    # -- locate ------------------------------------------------------------------------------------------------------
+
+    def _motion_prior(self, predicted: PoseArray, seconds: float) -> AbsolutePrior:
+        """Constant velocity with random accelerations; while the velocity is unknown, a bound on it."""
+        tuning = self.tuning
+        position, rotation = tuning.acceleration_m_s2 * seconds**2, tuning.angular_acceleration_rad_s2 * seconds**2
+        if self._velocity is None:
+            position, rotation = position + tuning.speed_m_s * seconds, rotation + tuning.turn_rate_rad_s * seconds
+        return AbsolutePrior(predicted, np.diag([position**-2] * 3 + [rotation**-2] * 3))
+
+    def _velocity_to(self, frame: FrameInput, world_from_camera: PoseArray) -> PoseArray:
+        """(6,) m/s and rad/s since the last frame, axes of the camera."""
+        assert self._last is not None  # noqa: S101
+        seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
+        return displacement(self._last.located.world_from_camera, world_from_camera) / seconds
+
+    def _coarse(self, frame: FrameInput, predicted: PoseArray, priors: Sequence[AbsolutePrior]) -> PoseArray:
+        """Pose (4, 4) from some landmarks followed from the last image; ``predicted`` where they do not agree."""
+        assert self._last is not None  # noqa: S101
+        tuning = self.tuning
+        here = np.flatnonzero(np.isfinite(self.map.landmarks.last_pixel[:, 0]))
+        if len(here) > tuning.coarse_landmarks:
+            here = here[np.linspace(0, len(here) - 1, tuning.coarse_landmarks).astype(int)]
+        before = self.map.landmarks.last_pixel[here]
+        expected = self._project(here, predicted, frame.intrinsics)
+        guess = np.where(np.isfinite(expected), expected, before)
+        pixels, found = follow_patches(self._last.frame.gray, frame.gray, before, guess, tuning.patch_px, 3)
+        found &= inside(pixels, frame.gray.shape, 1)
+        if np.count_nonzero(found) < tuning.least_inliers:
+            return predicted
+        matches = self._matches(here[found], pixels[found], frame, predicted, tuning.coarse_pixel_std)
+        gates = (tuning.coarse_gate, tuning.middle_gate)
+        fit = fit_pose(matches, frame.intrinsics, predicted, gates, self.noise, priors)
+        agreeing = np.count_nonzero(fit.inliers)
+        if agreeing >= max(tuning.least_inliers, 0.5 * len(fit.inliers)):
+            return fit.world_from_camera
+        proposal = ransac_pose(matches, frame.intrinsics, tuning.ransac_gate_px * frame.gray.shape[1] / 640.0)
+        if proposal is not None:
+            other = fit_pose(matches, frame.intrinsics, proposal, gates[1:], self.noise)
+            if np.count_nonzero(other.inliers) > 1.3 * agreeing:
+                return other.world_from_camera
+        return fit.world_from_camera
+
+    def _fine(self, frame: FrameInput, pose: PoseArray, priors: Sequence[AbsolutePrior]) -> _Measured | None:
+        """All landmarks in view measured with their own keyframes' patches, and the pose that explains them."""
+        tuning = self.tuning
+        index, pixels = self._measure(frame, pose)
+        if len(index) < tuning.least_inliers:
+            return None
+        matches = self._matches(index, pixels, frame, pose, 0.0)
+        fit = fit_pose(matches, frame.intrinsics, pose, (tuning.coarse_gate,), self.noise, priors)
+        near = matches.select(fit.inliers)
+        shown = noise_level(near, frame.intrinsics, fit.world_from_camera, self.noise)
+        self.noise = blended(self.noise, shown, tuning)
+        gates = (tuning.middle_gate, tuning.gate)
+        fit = fit_pose(matches, frame.intrinsics, fit.world_from_camera, gates, self.noise, priors)
+        inliers = np.count_nonzero(fit.inliers)
+        if inliers < max(tuning.least_inliers, tuning.least_inlier_ratio * len(index)):
+            return None
+        return _Measured(index, matches, fit)
+
+    def _measure(self, frame: FrameInput, pose: PoseArray) -> tuple[NDArray[np.int64], PoseArray]:
+        """Rows of landmarks found in the frame when the camera is near ``pose``, and their pixels (n, 2)."""
         table = self.map.landmarks
-        inliers = fit.inliers.copy()
-        column, row = np.rint(self._raw).astype(int).T
+        expected = self._project(np.arange(len(table)), pose, frame.intrinsics)
+        visible = inside(expected, frame.gray.shape, self.tuning.patch_px // 2)
+        numbers, counts = np.unique(table.keyframe[visible], return_counts=True)
+        chosen = numbers[np.argsort(-counts, kind="stable")][: self.tuning.measured_keyframes]
+        rows, pixels = [np.zeros(0, np.int64)], [np.zeros((0, 2))]
+        for number in chosen.tolist():
+            here = np.flatnonzero(visible & (table.keyframe == number))
+            found, seen = self._measure_from(self.map.keyframes[number], here, expected[here], frame, pose)
+            rows.append(found)
+            pixels.append(seen)
+        return np.concatenate(rows), np.concatenate(pixels)
+
+    def _measure_from(
+        self, keyframe: Keyframe, here: NDArray[np.int64], expected: PoseArray, frame: FrameInput, pose: PoseArray
+    ) -> tuple[NDArray[np.int64], PoseArray]:
+        """The same for landmarks ``here`` of one keyframe, searched at ``expected`` (n, 2)."""
+        homography = keyframe_homography(keyframe, pose, frame.intrinsics)
+        start, area = through_homography(homography, self.map.landmarks.pixel[here])
+        most = self.tuning.most_area_change
+        usable = inside(start, frame.gray.shape, 2) & (area < most) & (area > 1.0 / most)
+        here, start, expected = here[usable], start[usable], expected[usable]
+        if not len(here):
+            return here, start
+        warped = cv2.warpPerspective(
+            keyframe.gray, homography, frame.gray.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        seen, found = follow_patches(warped, frame.gray, start, expected, self.tuning.patch_px, 1)
+        found &= inside(seen, frame.gray.shape, 1)
+        found &= patch_correlation(warped, frame.gray, start, seen) > self.tuning.correlation
+        return here[found], seen[found]
+
+    def _matches(
+        self, index: NDArray[np.int64], seen: PoseArray, frame: FrameInput, pose: PoseArray, extra_std_px: float
+    ) -> Matches:
+        """What the fit needs of the landmarks ``index`` seen at ``seen`` (n, 2) by a camera near ``pose``."""
+        tuning, readout_s = self.tuning, self.readout.seconds
+        scale = frame.gray.shape[1] / 640.0
+        points, slopes = self.map.points_world(frame.intrinsics, readout_s, index)
+        table = self.map.landmarks.select(index)
+        covariance = np.linalg.inv(table.information + 1e-6 * np.eye(2))
+        covariance += ((tuning.pixel_std * scale) ** 2 + (extra_std_px * scale) ** 2) * np.eye(2)
+        camera = (points - pose[:3, 3]) @ pose[:3, :3]
+        velocity = self._velocity_to(frame, pose)
+        now = image_velocity(camera, velocity, frame.intrinsics) * row_phase(seen, frame.gray.shape[0])[:, None]
+        inverse, std = sampled_depth(frame.depth, seen)
+        return Matches(
+            points_world=points,
+            slopes_world=slopes * np.sqrt(table.variance)[:, None],
+            pixels=seen - readout_s * now,
+            seen=seen,
+            readout_rate=table.readout_rate - now,
+            pixel_covariance=covariance,
+            inverse_depth=inverse,
+            inverse_depth_std=std,
+        )
+
+    def _project(self, index: NDArray[np.int64], pose: PoseArray, intrinsics: Intrinsics) -> PoseArray:
+        """(n, 2) pixels of landmarks in a camera at ``pose``; NaN behind it."""
+        points, _ = self.map.points_world(intrinsics, self.readout.seconds, index)
+        camera = (points - pose[:3, 3]) @ pose[:3, :3]
+        depth = np.where(camera[:, 2] > LEAST_DEPTH, camera[:, 2], np.nan)
+        x = intrinsics.fx_px * camera[:, 0] / depth + intrinsics.cx_px
+        y = intrinsics.fy_px * camera[:, 1] / depth + intrinsics.cy_px
+        return np.stack((x, y), axis=-1)
+
+    def _world_covariance(self, measured: _Measured) -> PoseArray:
+        """(6, 6) of the fit in world axes, plus that of the keyframes it rests on, by their share of the inliers."""
+        fit = measured.fit
+        turn = np.kron(np.eye(2), fit.world_from_camera[:3, :3])
+        covariance = turn @ fit.covariance @ turn.T
+        keyframes = self.map.landmarks.keyframe[measured.index[fit.inliers]]
+        numbers, counts = np.unique(keyframes, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            covariance += count / len(keyframes) * self.map.keyframes[number].covariance
+        return 0.5 * (covariance + covariance.T)
+
+    # -- extend ------------------------------------------------------------------------------------------------------
+
+    def _learn(self, frame: FrameInput, located: Located, static: MaskArray | None, measured: _Measured) -> None:
+        """History and depth of the landmarks that were measured; those that are outliers time after time go."""
+        table, matches = self.map.landmarks, measured.matches
+        inliers = measured.fit.inliers.copy()
         if static is not None:
+            column, row = np.rint(matches.seen).astype(int).T
             inliers &= static[row, column]
+        index = measured.index
         table.seen[index[inliers]] += 1
         table.outlier_streak[index[inliers]] = 0
         table.outlier_streak[index[~inliers]] += 1
-        table.last_pixel[index[inliers]] = self._raw[inliers]
+        table.last_pixel[index[inliers]] = matches.seen[inliers]
         self._fuse_depth(frame, located, index[inliers], matches.select(inliers))
         keep = table.outlier_streak < self.tuning.outlier_streak
         if not keep.all():
             self.map.keep(keep)
 
-    def _fuse_depth(
-        self, frame: FrameInput, located: Located, index: NDArray[np.int64], matches: Matches
-    ) -> None:
-        """The sensor's depth of this frame, moved into the landmarks' keyframes.
+    def _fuse_depth(self, frame: FrameInput, located: Located, index: NDArray[np.int64], matches: Matches) -> None:
+        """This frame's measured depth, moved into the landmarks' keyframes and averaged by variance.
 
-        Errors at one place last over frames, so that a measurement counts as one of ``repeated_looks``.
+        A sensor's error at one place lasts over frames, so that a measurement counts as one of ``correlated_frames``.
         """
-        table = self.map.landmarks
+        table, pose = self.map.landmarks, located.world_from_camera
         measured = np.isfinite(matches.inverse_depth)
         index, matches = index[measured], matches.select(measured)
-        if not len(index):
-            return
-        rays = np.ones((len(index), 3))
-        rays[:, 0] = (matches.pixels[:, 0] - frame.intrinsics.cx_px) / frame.intrinsics.fx_px
-        rays[:, 1] = (matches.pixels[:, 1] - frame.intrinsics.cy_px) / frame.intrinsics.fy_px
-        points = rays / matches.inverse_depth[:, None] @ located.world_from_camera[:3, :3].T + located.world_from_camera[:3, 3]
-        depth = np.empty(len(index))
-        for number in np.unique(table.keyframe[index]).tolist():
-            rows = table.keyframe[index] == number
-            pose = self.map.keyframes[number].world_from_camera
-            depth[rows] = (points[rows] - pose[:3, 3]) @ pose[:3, 2]
-        good = depth > 1e-3
-        index, depth, matches = index[good], depth[good], matches.select(good)
-        inverse = 1.0 / depth
-        variance = (matches.inverse_depth_std * inverse / matches.inverse_depth) ** 2 * self.tuning.repeated_looks
+        points_camera = rays_through(matches.pixels, frame.intrinsics) / matches.inverse_depth[:, None]
+        depth = self.map.depth_in_keyframes(points_camera @ pose[:3, :3].T + pose[:3, 3], index)
+        good = depth > LEAST_DEPTH
+        index, inverse, matches = index[good], 1.0 / depth[good], matches.select(good)
+        std = matches.inverse_depth_std * inverse / matches.inverse_depth
+        variance = self.noise.depth * std**2 * self.tuning.correlated_frames
         gain = table.variance[index] / (table.variance[index] + variance)
         table.inverse_depth[index] += gain * (inverse - table.inverse_depth[index])
         table.variance[index] *= 1.0 - gain
 
-    def _needs_keyframe(self, frame: FrameInput) -> bool:
-        """Whether the view has left the map: too few landmarks are seen, or too little of the image has any."""
-        pixels = self.map.landmarks.last_pixel
-        pixels = pixels[np.isfinite(pixels[:, 0])]
-        if not self.map.keyframes:
-            return True
-        if len(pixels) < self.tuning.overlap * self.tuning.keyframe_landmarks * 0.5:
-            return True
-        height, width = frame.gray.shape
-        occupied = np.zeros((6, 8), bool)
-        occupied[(pixels[:, 1] * 6 / height).astype(int), (pixels[:, 0] * 8 / width).astype(int)] = True
-        newest = self.map.keyframes[max(self.map.keyframes)]
-        return np.count_nonzero(occupied) < self.tuning.overlap * self._occupied_at_keyframe
+    def _view_left_map(self, frame: FrameInput) -> bool:
+        """Whether a keyframe is due: few landmarks are seen, or little of the image holds any."""
+        tuning, pixels = self.tuning, self.map.last_pixels()
+        few = len(pixels) < tuning.keyframe_inliers
+        return few or occupied_cells(pixels, frame.gray.shape) < tuning.keyframe_overlap * self._occupied
 
     def _add_keyframe(self, frame: FrameInput, located: Located, static: MaskArray | None) -> None:
-        """New landmarks where the newest image has none."""
+        """A keyframe with new landmarks where the newest image has none."""
         tuning = self.tuning
         scale = frame.gray.shape[1] / 640.0
-        border = tuning.patch_px
-        allowed = np.zeros(frame.gray.shape, bool)
-        allowed[border:-border, border:-border] = True
-        if static is not None:
-            allowed &= static
-        if frame.depth is not None:
-            allowed &= frame.depth.valid
-        known = self.map.landmarks.last_pixel
-        known = known[np.isfinite(known[:, 0])]
-        wanted = max(tuning.keyframe_landmarks - len(known), tuning.keyframe_landmarks // 3)
-        pixels = new_corners(frame.gray, allowed, known, tuning.spacing_px * scale, wanted)
-        number = self.map.created
-        inverse, std = sampled_depth(frame.depth, pixels)
-        pixels, inverse, std = pixels[np.isfinite(inverse)], inverse[np.isfinite(inverse)], std[np.isfinite(inverse)]
-        information = structure_tensors(frame.gray, pixels, tuning.patch_px) / (tuning.image_noise**2)
-        rows = len(pixels)
-        table = LandmarkTable(
-            np.full(rows, number),
-            pixels,
-            self._unrolled(pixels, None, located.world_from_camera, self._velocity, frame, 1 / inverse) if rows else pixels,
-            inverse,
-            std**2,
-            information,
-            np.ones(rows, np.int64),
-            np.zeros(rows, np.int64),
-            pixels.copy(),
+        known = self.map.last_pixels()
+        limit = max(tuning.keyframe_landmarks - len(known), tuning.keyframe_landmarks // 3)
+        allowed = self._allowed(frame, static)
+        pixels = new_corners(frame.gray, allowed, known, tuning.spacing_px * scale, limit)
+        table = self._new_landmarks(frame, pixels, self.map.created)
+        typical = float(np.median(table.inverse_depth)) if len(table) else 0.0
+        keyframe = Keyframe(
+            self.map.created,
+            frame.stamp_ns,
+            frame.gray,
+            frame.depth,
+            located.world_from_camera,
+            located.covariance,
+            typical,
         )
-        median = float(np.median(inverse)) if rows else 0.0
-        keyframe = Keyframe(number, frame.stamp_ns, frame.gray, located.world_from_camera, located.covariance, median)
         self.map.add_keyframe(keyframe, table)
         if len(self.map.keyframes) > tuning.max_keyframes:
-            oldest = min(self.map.keyframes)
-            self.map.keep(self.map.landmarks.keyframe != oldest)
-        seen = self.map.landmarks.last_pixel
-        seen = seen[np.isfinite(seen[:, 0])]
-        height, width = frame.gray.shape
-        occupied = np.zeros((6, 8), bool)
-        occupied[(seen[:, 1] * 6 / height).astype(int), (seen[:, 0] * 8 / width).astype(int)] = True
-        self._occupied_at_keyframe = np.count_nonzero(occupied)
+            self.map.drop_keyframe(min(self.map.keyframes))
+        self._occupied = occupied_cells(self.map.last_pixels(), frame.gray.shape)
+
+    def _allowed(self, frame: FrameInput, static: MaskArray | None) -> MaskArray:
+        """(h, w) pixels that may hold new landmarks: at rest, valid, with depth, off the border."""
+        border = self.tuning.patch_px // 2 + 1
+        allowed = np.zeros(frame.gray.shape, bool)
+        allowed[border:-border, border:-border] = True
+        for mask in (static, frame.valid, None if frame.depth is None else frame.depth.valid):
+            if mask is not None:
+                allowed &= mask
+        return allowed
+
+    def _new_landmarks(self, frame: FrameInput, pixels: PoseArray, number: int) -> LandmarkTable:
+        """Landmarks at corners (n, 2) with measured depth."""
+        inverse, std = sampled_depth(frame.depth, pixels)
+        known = np.isfinite(inverse) & (inverse > 0)
+        pixels, inverse, std = pixels[known], inverse[known], std[known]
+        rate = np.zeros_like(pixels)
+        if self._velocity is not None:
+            camera = rays_through(pixels, frame.intrinsics) / inverse[:, None]
+            rate = image_velocity(camera, self._velocity, frame.intrinsics)
+            rate *= row_phase(pixels, frame.gray.shape[0])[:, None]
+        return LandmarkTable(
+            keyframe=np.full(len(pixels), number),
+            pixel=pixels,
+            readout_rate=rate,
+            inverse_depth=inverse,
+            variance=self.noise.depth * std**2,
+            information=structure_tensors(frame.gray, pixels, self.tuning.patch_px) / self.tuning.image_noise**2,
+            seen=np.ones(len(pixels), np.int64),
+            outlier_streak=np.zeros(len(pixels), np.int64),
+            last_pixel=pixels.copy(),
+        )
+
+
+def occupied_cells(pixels: PoseArray, shape: tuple[int, ...]) -> int:
+    """How many cells of a coarse grid over an image (h, w) hold at least one of the pixels (n, 2)."""
+    rows, columns = OCCUPANCY_GRID
+    row = np.clip(pixels[:, 1] * rows / shape[0], 0, rows - 1).astype(int)
+    column = np.clip(pixels[:, 0] * columns / shape[1], 0, columns - 1).astype(int)
+    return len(np.unique(row * columns + column))
 
 
 def blended(before: NoiseLevel, shown: NoiseLevel, tuning: OdometryTuning) -> NoiseLevel:
-    """Variance factors averaged over time in the logarithm, within bounds."""
+    """Variance factors averaged over frames in the logarithm, within bounds."""
 
     def average(old: float, new: float) -> float:
         bounded = min(max(new, tuning.least_noise), tuning.most_noise)
@@ -400,7 +405,7 @@ def blended(before: NoiseLevel, shown: NoiseLevel, tuning: OdometryTuning) -> No
 
 
 def sampled_depth(depth: DepthMap | None, pixels: PoseArray) -> tuple[PoseArray, PoseArray]:
-    """Inverse depth and its standard deviation (n,) at the nearest pixels; NaN where not valid."""
+    """Inverse depth and its standard deviation (n,) at the nearest pixels (n, 2); NaN where not valid."""
     inverse, std = np.full(len(pixels), np.nan), np.full(len(pixels), np.nan)
     if depth is None or not len(pixels):
         return inverse, std
@@ -409,39 +414,3 @@ def sampled_depth(depth: DepthMap | None, pixels: PoseArray) -> tuple[PoseArray,
     inverse[valid] = depth.inverse_depth[row, column][valid]
     std[valid] = depth.sigma[row, column][valid]
     return inverse, std
-
-
-def inside(pixels: PoseArray, shape: tuple[int, ...], border_px: int) -> MaskArray:
-    """(n,) which pixels (n, 2) lie in an image (h, w), away from its border."""
-    x, y = pixels.T
-    return (x >= border_px) & (y >= border_px) & (x <= shape[1] - 1 - border_px) & (y <= shape[0] - 1 - border_px)
-
-
-def through(homography: PoseArray, pixels: PoseArray) -> PoseArray:
-    """Pixels (n, 2) through a homography (3, 3)."""
-    homogeneous = pixels @ homography[:, :2].T + homography[:, 2]
-    return homogeneous[:, :2] / homogeneous[:, 2:]
-
-
-def similar_size(homography: PoseArray, pixels: PoseArray) -> MaskArray:
-    """(n,) where the homography changes areas by less than a factor of 4; and keeps what is in front there."""
-    scale = pixels @ homography[2, :2] + homography[2, 2]
-    area = np.linalg.det(homography) / np.where(scale > 1e-6, scale, np.nan) ** 3
-    return np.nan_to_num(area) * 4 > 1.0 if not len(pixels) else (np.nan_to_num(area) > 0.25) & (np.nan_to_num(area) < 4.0)
-
-
-def patch_correlation(one: GrayImage, other: GrayImage, at_one: PoseArray, at_other: PoseArray, side_px: int = 9) -> PoseArray:
-    """(n,) normalised cross-correlation of square patches of two images about sub-pixel places (n, 2) each."""
-    if not len(at_one):
-        return np.zeros(0)
-    half = side_px // 2
-    offset = np.arange(-half, half + 1, dtype=np.float32)
-    dx, dy = (part.ravel() for part in np.meshgrid(offset, offset))
-    patches = []
-    for image, places in ((one, at_one), (other, at_other)):
-        x = places[:, :1].astype(np.float32) + dx
-        y = places[:, 1:].astype(np.float32) + dy
-        values = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-        values -= values.mean(axis=1, keepdims=True)
-        patches.append(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-3))
-    return np.einsum("ni,ni->n", *patches).astype(np.float64)

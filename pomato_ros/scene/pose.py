@@ -6,8 +6,8 @@ Every landmark i gives a residual of pixel and inverse depth against the local m
 
 where ``a_i`` is the derivative of h by the landmark's own inverse depth times its standard deviation: an uncertain
 depth makes the residual soft along the epipolar line only. The pose is the maximum of a redescending likelihood
-(Geman and McClure), its gate narrowed from coarse to fine; the covariance is the inverse of the weighted normal matrix
-times a variance factor that is estimated online from the inliers.
+(Geman and McClure 1987), its gate narrowed from coarse to fine; the covariance is the inverse of the weighted normal
+matrix. Variance factors of pixels and of depth are estimated online from the residuals.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 
 from pomato_ros.geometry.least_squares import NormalEquations, geman_mcclure, minimise
 from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
-from pomato_ros.scene.landmarks import GrayImage
 from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
 MEDIAN_CHI2 = {1: 0.455, 2: 1.386}  # medians of the chi-square distribution by degrees of freedom
+FEWEST_FOR_NOISE = 10  # residuals that a variance factor is estimated from
+RANSAC_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseLevel:
-    """Variance factors: by how much measured variances exceed those that sensors and matching claim."""
+    """Variance factors: by how much measured variances exceed those that sensors and patches claim."""
 
     pixel: float = 1.0
     depth: float = 1.0
@@ -39,7 +40,9 @@ class Matches:
 
     points_world: PoseArray  # (n, 3)
     slopes_world: PoseArray  # (n, 3) one standard deviation of the inverse depth, as a displacement
-    pixels: PoseArray  # (n, 2) measured
+    pixels: PoseArray  # (n, 2) measured, readout taken out
+    seen: PoseArray  # (n, 2) measured, as in the image
+    readout_rate: PoseArray  # (n, 2) px by which a second of readout time changes the residual
     pixel_covariance: PoseArray  # (n, 2, 2) px^2
     inverse_depth: PoseArray  # (n,) measured in this frame; NaN where it was not
     inverse_depth_std: PoseArray  # (n,)
@@ -62,7 +65,7 @@ class PoseFit:
     """The camera among the landmarks."""
 
     world_from_camera: PoseArray  # (4, 4)
-    covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, axes of the camera; unit variance factor
+    covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, axes of the camera
     squared: PoseArray  # (n,) squared Mahalanobis distances of the matches
     inliers: MaskArray  # (n,)
 
@@ -86,14 +89,12 @@ def fit_pose(
         priors: on the pose.
     """
     pose = world_from_camera
-    covariance = np.eye(6)
     for gate in gates:
         problem = _Problem(matches, intrinsics, gate, noise, tuple(priors))
         solution = minimise(problem.linearise, moved, pose, iterations=8)
         pose = solution.state
-        covariance = solution.covariance()
     squared = problem.squared(pose)
-    return PoseFit(pose, covariance, squared, squared < gates[-1] ** 2)
+    return PoseFit(pose, solution.covariance(), squared, squared < gates[-1] ** 2)
 
 
 def moved(world_from_camera: PoseArray, step: PoseArray) -> PoseArray:
@@ -111,7 +112,7 @@ def displacement(world_from_a: PoseArray, world_from_b: PoseArray) -> PoseArray:
 
 @dataclass(slots=True)
 class _Problem:
-    """Normal equations of one round; covariances of residuals are those at the start of the round."""
+    """Normal equations of one round; covariances of residuals are those at its start."""
 
     matches: Matches
     intrinsics: Intrinsics
@@ -122,13 +123,13 @@ class _Problem:
 
     def linearise(self, world_from_camera: PoseArray) -> NormalEquations:
         """Normal equations at a pose; step axes are the camera's."""
-        residuals, jacobians, whitened = self._whitened(world_from_camera)
-        squared = np.einsum("ni,ni->n", residuals, whitened)
-        weights, costs = geman_mcclure(squared, self.gate)
-        scaled = jacobians * weights[:, None, None]
-        information = np.einsum("nij,njk->nik", self._weights(world_from_camera), jacobians)
-        matrix = np.einsum("nij,nik->jk", scaled, information)
-        gradient = np.einsum("nij,ni->j", scaled, whitened)
+        residuals, jacobians = residuals_at(self.matches, self.intrinsics, world_from_camera)
+        weights = self._weights(world_from_camera)
+        whitened = np.einsum("nij,nj->ni", weights, residuals)
+        robust, costs = geman_mcclure(np.einsum("ni,ni->n", residuals, whitened), self.gate)
+        scaled = jacobians * robust[:, None, None]
+        matrix = np.tensordot(scaled, weights @ jacobians, axes=((0, 1), (0, 1)))
+        gradient = np.tensordot(scaled, whitened, axes=((0, 1), (0, 1)))
         cost = float(costs.sum())
         for prior in self.priors:
             step = displacement(prior.world_from_camera, world_from_camera)
@@ -139,29 +140,20 @@ class _Problem:
 
     def squared(self, world_from_camera: PoseArray) -> PoseArray:
         """(n,) squared Mahalanobis distances at a pose."""
-        residuals, _, whitened = self._whitened(world_from_camera)
-        return np.einsum("ni,ni->n", residuals, whitened)
-
-    def _whitened(self, world_from_camera: PoseArray) -> tuple[PoseArray, PoseArray, PoseArray]:
-        residuals, jacobians = residuals_at(self.matches, self.intrinsics, world_from_camera)
-        weights = self._weights(world_from_camera)
-        return residuals, jacobians, np.einsum("nij,nj->ni", weights, residuals)
+        residuals, _ = residuals_at(self.matches, self.intrinsics, world_from_camera)
+        return np.einsum("ni,nij,nj->n", residuals, self._weights(world_from_camera), residuals)
 
     def _weights(self, world_from_camera: PoseArray) -> PoseArray:
         if self.weights is None:
-            self.weights = np.linalg.inv(
-                covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise)
-            )
+            self.weights = np.linalg.inv(covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise))
             self.weights[~np.isfinite(self.matches.inverse_depth), 2, 2] = 0.0
         return self.weights
 
 
-def residuals_at(
-    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray
-) -> tuple[PoseArray, PoseArray]:
+def residuals_at(matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray) -> tuple[PoseArray, PoseArray]:
     """Residuals (n, 3) of u, v (px) and inverse depth, and their derivatives (n, 3, 6) by a step of the camera.
 
-    With ``X_c' = X_c - omega x X_c - v`` for a step (v, omega) of the camera in its own axes.
+    For a step (v, omega) of the camera in its own axes a point moves by ``-v - omega x X_c``.
     """
     points = (matches.points_world - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
     x, y, z = points.T
@@ -169,13 +161,11 @@ def residuals_at(
     residuals = np.empty_like(points)
     residuals[:, 0] = matches.pixels[:, 0] - (intrinsics.fx_px * x * inverse + intrinsics.cx_px)
     residuals[:, 1] = matches.pixels[:, 1] - (intrinsics.fy_px * y * inverse + intrinsics.cy_px)
-    measured = np.isfinite(matches.inverse_depth)
-    residuals[:, 2] = np.where(measured, matches.inverse_depth - inverse, 0.0)
-    by_point = measurement_slopes(points, intrinsics)
+    residuals[:, 2] = np.where(np.isfinite(matches.inverse_depth), matches.inverse_depth - inverse, 0.0)
     by_step = np.empty((len(points), 3, 6))
     by_step[:, :, :3] = -np.eye(3)
     by_step[:, :, 3:] = cross_matrix(points)
-    return residuals, -by_point @ by_step
+    return residuals, -measurement_slopes(points, intrinsics) @ by_step
 
 
 def measurement_slopes(points_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -196,7 +186,7 @@ def covariances_at(
     points = (matches.points_world - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
     slopes = matches.slopes_world @ world_from_camera[:3, :3]
     along = np.einsum("nij,nj->ni", measurement_slopes(points, intrinsics), slopes)
-    covariance = noise.depth * along[:, :, None] * along[:, None, :]
+    covariance = along[:, :, None] * along[:, None, :]
     covariance[:, :2, :2] += noise.pixel * matches.pixel_covariance
     measured = np.isfinite(matches.inverse_depth)
     covariance[~measured, 2, :] = 0.0
@@ -206,22 +196,42 @@ def covariances_at(
 
 
 def noise_level(
-    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray, rows: MaskArray, noise: NoiseLevel
+    matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray, noise: NoiseLevel
 ) -> NoiseLevel:
-    """Variance factors that the residuals of some rows show, relative to ``noise``: medians over those of chi-square."""
-    chosen = matches.select(rows)
-    residuals, _ = residuals_at(chosen, intrinsics, world_from_camera)
-    covariance = covariances_at(chosen, intrinsics, world_from_camera, noise)
+    """Variance factors that residuals at a pose show: medians of squared distances over those of chi-square."""
+    residuals, _ = residuals_at(matches, intrinsics, world_from_camera)
+    covariance = covariances_at(matches, intrinsics, world_from_camera, noise)
     by_pixel = np.einsum("ni,nij,nj->n", residuals[:, :2], np.linalg.inv(covariance[:, :2, :2]), residuals[:, :2])
-    measured = np.isfinite(chosen.inverse_depth)
+    measured = np.isfinite(matches.inverse_depth)
     by_depth = residuals[measured, 2] ** 2 / covariance[measured, 2, 2]
-    pixel = noise.pixel * float(np.median(by_pixel)) / MEDIAN_CHI2[2] if len(by_pixel) >= 10 else noise.pixel
-    depth = noise.depth * float(np.median(by_depth)) / MEDIAN_CHI2[1] if len(by_depth) >= 10 else noise.depth
-    return NoiseLevel(pixel, depth)
+    return NoiseLevel(noise.pixel * _factor(by_pixel, MEDIAN_CHI2[2]), noise.depth * _factor(by_depth, MEDIAN_CHI2[1]))
+
+
+def _factor(squared: PoseArray, median_chi2: float) -> float:
+    return float(np.median(squared)) / median_chi2 if len(squared) >= FEWEST_FOR_NOISE else 1.0
+
+
+def readout_change(matches: Matches, intrinsics: Intrinsics, fit: PoseFit, noise: NoiseLevel) -> tuple[float, float]:
+    """By how much the inliers' residuals want another readout time (s), and the information behind that (1/s^2).
+
+    One more unknown beside the pose, which is eliminated: ``I = J_t^T W J_t - J_t^T W J_p (J_p^T W J_p)^-1 J_p^T W J_t``.
+    """
+    rows = matches.select(fit.inliers)
+    residuals, by_pose = residuals_at(rows, intrinsics, fit.world_from_camera)
+    weights = np.linalg.inv(covariances_at(rows, intrinsics, fit.world_from_camera, noise)[:, :2, :2])
+    residuals, by_pose, by_time = residuals[:, :2], by_pose[:, :2], rows.readout_rate
+    weighted = np.einsum("nij,nj->ni", weights, by_time)
+    matrix = np.tensordot(by_pose, weights @ by_pose, axes=((0, 1), (0, 1))) + 1e-9 * np.eye(6)
+    mixed = np.einsum("nij,ni->j", by_pose, weighted)
+    shared = np.linalg.solve(matrix, mixed)
+    information = float((by_time * weighted).sum() - mixed @ shared)
+    gradient = float((residuals * weighted).sum())
+    gradient -= float(np.einsum("nij,nik,nk->j", by_pose, weights, residuals) @ shared)
+    return (-gradient / information, information) if information > 0.0 else (0.0, 0.0)
 
 
 def ransac_pose(matches: Matches, intrinsics: Intrinsics, gate_px: float) -> PoseArray | None:
-    """(4, 4) world_from_camera by P3P in RANSAC, without a start; None if too few matches agree."""
+    """(4, 4) world_from_camera by three points (P3P) in RANSAC, without a start; None if too few matches agree."""
     if len(matches.pixels) < 6:
         return None
     found, rotation, translation, inliers = cv2.solvePnPRansac(
@@ -229,33 +239,10 @@ def ransac_pose(matches: Matches, intrinsics: Intrinsics, gate_px: float) -> Pos
         matches.pixels,
         intrinsics.matrix(),
         None,
-        iterationsCount=200,
+        iterationsCount=RANSAC_DRAWS,
         reprojectionError=gate_px,
         flags=cv2.SOLVEPNP_AP3P,
     )
     if not found or inliers is None or len(inliers) < 6:
         return None
     return invert(pose_from(cv2.Rodrigues(rotation)[0], translation[:, 0]))
-
-
-def follow_patches(
-    before: GrayImage, now: GrayImage, start: PoseArray, guess: PoseArray, patch_px: int, levels: int
-) -> tuple[PoseArray, MaskArray]:
-    """Pixels (n, 2) in ``now`` of patches of ``before`` at ``start``, looked for at ``guess``; and which were found.
-
-    Lucas and Kanade's inverse compositional alignment by translation over an image pyramid.
-    """
-    if not len(start):
-        return np.zeros((0, 2)), np.zeros(0, bool)
-    pixels, status, _ = cv2.calcOpticalFlowPyrLK(
-        before,
-        now,
-        np.ascontiguousarray(start[:, None], np.float32),
-        np.ascontiguousarray(guess[:, None], np.float32),
-        winSize=(patch_px, patch_px),
-        maxLevel=levels,
-        criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01),
-        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-        minEigThreshold=1e-4,
-    )
-    return pixels[:, 0].astype(np.float64), status[:, 0].astype(bool)

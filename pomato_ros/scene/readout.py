@@ -14,6 +14,9 @@ from pomato_ros.structures import Intrinsics, PoseArray
 
 FIRST_STD_S = 0.015  # of the readout time before anything was seen: half a frame at 30 Hz
 CORRELATED_FRAMES = 20.0  # residuals of so many frames count as one: their errors last
+
+
+DRIFT_STD_S = 0.0005  # random walk in a frame, so that early biased estimates are forgotten
 MOST_STEP_S = 0.002  # in one frame
 
 
@@ -29,10 +32,11 @@ class Readout:
         if not (np.isfinite(estimate_s) and information > 0.0):
             return self
         information /= CORRELATED_FRAMES
-        gain = information / (information + 1.0 / self.variance)
+        variance = min(self.variance + DRIFT_STD_S**2, FIRST_STD_S**2)
+        gain = information / (information + 1.0 / variance)
         step = float(np.clip(gain * estimate_s, -MOST_STEP_S, MOST_STEP_S))
         seconds = float(np.clip(self.seconds + step, -limit_s, limit_s))
-        return Readout(seconds, 1.0 / (information + 1.0 / self.variance))
+        return Readout(seconds, 1.0 / (information + 1.0 / variance))
 
 
 def row_phase(pixels: PoseArray, height_px: int) -> PoseArray:
