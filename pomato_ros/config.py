@@ -306,6 +306,7 @@ class OdometryTuning:
     angular_acceleration_rad_s2: float = 60.0  # a hand-held camera shaken
     speed_m_s: float = 1.0  # std while no velocity is known
     turn_rate_rad_s: float = 3.0
+    correlated_residuals: float = 2.0  # that count as one in the covariance: neighbours err alike (NEES 12 without it)
     outlier_streak: int = 3  # frames in a row after which an outlier is dropped
     correlated_frames: float = 6.0  # for which a sensor's error at one place lasts
     least_noise: float = 0.3  # bounds of the variance factors of pixels and depth

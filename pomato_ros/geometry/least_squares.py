@@ -38,7 +38,7 @@ class Solution(Generic[State]):
 
     def covariance(self) -> PoseArray:
         """(p, p) inverse of the normal matrix; of unit variance factor."""
-        return np.linalg.inv(self.normal.matrix)
+        return np.asarray(np.linalg.inv(self.normal.matrix), np.float64)
 
 
 def minimise(
@@ -89,13 +89,10 @@ def damped_step(normal: NormalEquations, damping: float) -> PoseArray:
     return step
 
 
-def cauchy(squared: PoseArray, gate: float) -> tuple[PoseArray, PoseArray]:
-    """Weights and costs of squared Mahalanobis distances (n,): ``w = 1 / (1 + d^2 / g^2)``, ``g^2 ln(1 + d^2 / g^2)``."""
-    ratio = squared / gate**2
-    return 1.0 / (1.0 + ratio), gate**2 * np.log1p(ratio)
-
-
 def geman_mcclure(squared: PoseArray, gate: float) -> tuple[PoseArray, PoseArray]:
-    """Redescending weights and costs of squared distances (n,): ``w = (g^2 / (g^2 + d^2))^2``, ``g^2 d^2 / (g^2 + d^2)``."""
+    """Redescending weights and costs (n,) of squared Mahalanobis distances (n,).
+
+    ``w = (g^2 / (g^2 + d^2))^2``, ``c = g^2 d^2 / (g^2 + d^2)`` (Geman and McClure 1987).
+    """
     share = gate**2 / (gate**2 + squared)
     return share**2, squared * share

@@ -1,8 +1,8 @@
 """Camera odometry on keyframes: locate each frame in the local map, extend the map where the view leaves it.
 
-`locate` follows landmarks in two passes. A coarse one takes some of them from the last image over a deep pyramid; a fine
-one measures all landmarks in view with the patches of their own keyframes, warped to the coarse pose. `extend` takes in
-what the frame says of the landmarks' depth and, where the view has left the map, makes a keyframe of it.
+`locate` follows landmarks in two passes. A coarse one takes some of them from the last image over a deep pyramid; a
+fine one measures all landmarks in view with the patches of their own keyframes, warped to the coarse pose. `extend`
+takes in what the frame says of the landmarks' depth and, where the view has left the map, makes a keyframe of it.
 """
 
 from collections.abc import Sequence
@@ -249,7 +249,7 @@ class Odometry:
         scale = frame.gray.shape[1] / 640.0
         points, slopes = self.map.points_world(frame.intrinsics, readout_s, index)
         table = self.map.landmarks.select(index)
-        covariance = np.linalg.inv(table.information + 1e-6 * np.eye(2))
+        covariance = np.asarray(np.linalg.inv(table.information + 1e-6 * np.eye(2)), np.float64)
         covariance += ((tuning.pixel_std * scale) ** 2 + (extra_std_px * scale) ** 2) * np.eye(2)
         camera = (points - pose[:3, 3]) @ pose[:3, :3]
         velocity = self._velocity_to(frame, pose)
@@ -279,7 +279,7 @@ class Odometry:
         """(6, 6) of the fit in world axes, plus that of the keyframes it rests on, by their share of the inliers."""
         fit = measured.fit
         turn = np.kron(np.eye(2), fit.world_from_camera[:3, :3])
-        covariance = turn @ fit.covariance @ turn.T
+        covariance = self.tuning.correlated_residuals * (turn @ fit.covariance @ turn.T)
         keyframes = self.map.landmarks.keyframe[measured.index[fit.inliers]]
         numbers, counts = np.unique(keyframes, return_counts=True)
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):

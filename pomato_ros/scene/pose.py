@@ -145,8 +145,10 @@ class _Problem:
 
     def _weights(self, world_from_camera: PoseArray) -> PoseArray:
         if self.weights is None:
-            self.weights = np.linalg.inv(covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise))
-            self.weights[~np.isfinite(self.matches.inverse_depth), 2, 2] = 0.0
+            covariances = covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise)
+            weights = np.asarray(np.linalg.inv(covariances), np.float64)
+            weights[~np.isfinite(self.matches.inverse_depth), 2, 2] = 0.0
+            self.weights = weights
         return self.weights
 
 
@@ -214,7 +216,8 @@ def _factor(squared: PoseArray, median_chi2: float) -> float:
 def readout_change(matches: Matches, intrinsics: Intrinsics, fit: PoseFit, noise: NoiseLevel) -> tuple[float, float]:
     """By how much the inliers' residuals want another readout time (s), and the information behind that (1/s^2).
 
-    One more unknown beside the pose, which is eliminated: ``I = J_t^T W J_t - J_t^T W J_p (J_p^T W J_p)^-1 J_p^T W J_t``.
+    One more unknown t beside the pose p, which is eliminated (Schur complement):
+    ``I = H_tt - H_tp H_pp^-1 H_pt`` with ``H_ab = J_a^T W J_b``.
     """
     rows = matches.select(fit.inliers)
     residuals, by_pose = residuals_at(rows, intrinsics, fit.world_from_camera)

@@ -1,9 +1,9 @@
 """Rolling shutter: the time from an image's first row to its last, estimated from residuals while the camera moves.
 
 Most colour cameras expose row after row. A point at row v of an image of height h is seen at the stamp plus
-``tau (v / h - 1/2)``, so that its pixel lies ``tau (v / h - 1/2) du/dt`` from where a global shutter would have it, du/dt
-being the image velocity of a static point. The readout time tau enters all residuals linearly; it is eliminated from
-none, but estimated beside the pose and filtered over time: it is a constant of the camera.
+``tau (v / h - 1/2)``, so that its pixel lies ``tau (v / h - 1/2) du/dt`` from where a global shutter would have it,
+du/dt being the image velocity of a static point. The readout time tau enters all residuals linearly; it is estimated
+beside the pose and filtered over time, for it is a constant of the camera.
 """
 
 from dataclasses import dataclass
