@@ -713,9 +713,11 @@ class TrackTuning:
     group_acceleration_std: float = 1.0  # share of the depth, a second squared; of a rigid group; procedural
     group_turn_acceleration_std: float = 4.0  # rad/s^2; of a rigid group; procedural
     turn_std: float = 2.0  # rad/s; of a group that is new; procedural: movers spin by 0.3 to 3 rad/s
-    pixel_gate: float = 13.8  # chi square, 2 degrees of freedom, 0.1 %
+    pixel_soft_gate: float = 6.0  # chi square, 2 degrees of freedom, 5 %; larger innovations count as if they were this
+    pixel_gate: float = 100.0  # squared standard deviations; errors of patches have long tails; procedural
     depth_gate: float = 10.8  # chi square, 1 degree of freedom, 0.1 %
     motion_gate: float = 16.3  # chi square, 3 degrees of freedom, 0.1 %; residuals of a rigid motion
+    chain_std: float = 0.5  # px; of a patch that is only followed from the last frame
     evidence_memory: float = 0.8  # share of the summed innovations kept from frame to frame
     motion_penalty: float = 6.0  # nats by which motion must be likelier than rest: three more parameters; procedural
     log_odds_limit: float = 8.0  # nats that one pixel of the mask can say

@@ -78,9 +78,10 @@ class View:
         return np.stack((x, y, inverse), axis=-1)
 
     def jacobian(self, positions: PoseArray) -> PoseArray:
-        """(n, 3, 3) of :meth:`observe` by the position."""
+        """(n, 3, 3) of :meth:`observe` by the position; zero behind the camera."""
         camera, k = positions @ self.camera_from_world[:3, :3].T + self.camera_from_world[:3, 3], self.intrinsics
-        inverse = 1.0 / np.maximum(camera[:, 2], 1e-9)
+        ahead = camera[:, 2] > 0
+        inverse = np.where(ahead, 1.0 / np.where(ahead, camera[:, 2], 1.0), 0.0)
         by = np.zeros((len(positions), 3, 3))
         by[:, 0, 0], by[:, 0, 2] = k.fx_px * inverse, -k.fx_px * camera[:, 0] * inverse**2
         by[:, 1, 1], by[:, 1, 2] = k.fy_px * inverse, -k.fy_px * camera[:, 1] * inverse**2

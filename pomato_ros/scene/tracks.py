@@ -41,7 +41,8 @@ VARIANCE_RATE = 0.1  # share of the log of a variance factor's error that a fram
 FEW = 20  # innovations say nothing of their variance
 STILL_GATE = 7.8  # chi square with 3 degrees of freedom, 5 %: of a velocity that may be none
 STILL_PX, STILL_FRAMES = 0.3, 4  # a group that moves less in the image, for so many frames, stands still
-OLD_FRAMES = 12  # hidden tracks make room for new ones after so many
+RETURN_PX = 0.7  # a patch followed there and back again ends so near its start
+FULL_SHARE = 0.85  # of max_tracks that may be visible when new ones begin: hidden ones come back
 CHI_MEDIANS = (1.386, 0.455)  # of chi square with 2 degrees of freedom and with 1
 
 
@@ -85,8 +86,26 @@ class _Seen:
     sightings: Sightings
     correlation: PoseArray  # (n,)
     searched: MaskArray  # (n,) inside the image
+    chained: MaskArray  # (n,) unlike their templates, but followed from the last frame
     matched: MaskArray  # (n,) found within the gate
     ranged: MaskArray  # (n,) their depth, too
+
+
+@dataclass(slots=True)
+class _Patches:
+    """Where the tracks' patches are seen; NaN and a correlation of -1 where they are not."""
+
+    pixels: PoseArray  # (n, 2)
+    covariance_px: PoseArray  # (n, 2, 2)
+    correlation: PoseArray  # (n,)
+
+    def take(
+        self, rows: NDArray[np.int64], aligned: klt.Alignment, which: NDArray[np.int64], correlation: PoseArray
+    ) -> None:
+        """Put alignments ``which`` (k,) into ``rows`` (k,)."""
+        self.pixels[rows] = aligned.pixels[which]
+        self.covariance_px[rows] = aligned.covariance_px[which]
+        self.correlation[rows] = correlation[which]
 
 
 class Tracker:
@@ -158,6 +177,8 @@ class Tracker:
         self._refresh(frame, seen, visible, scores > 0)
         self._tracks = pick(self._tracks, self._retire(visible))
         self._seed(frame, scores)
+        alive = set(self._tracks.groups.tolist())
+        self._groups = {number: group for number, group in self._groups.items() if number in alive}
         self._before, self._last_stamp_ns = image_gray, stamp_ns
         return self._snapshot(frame.view, np.isfinite(self._tracks.pixels[:, 0]))
 
@@ -206,51 +227,54 @@ class Tracker:
         tracks, view = self._tracks, frame.view
         expected = view.observe(tracks.states.positions)[:, :2]
         searched = view.inside(expected, 2.0)
-        followed = self._followed(frame, expected)
-        rows = np.flatnonzero(searched)
-        again = np.flatnonzero(view.inside(followed, 2.0))
+        followed, returned = self._followed(frame, expected)
+        rows, again = np.flatnonzero(searched), np.flatnonzero(view.inside(followed, 2.0))
         both = np.concatenate((rows, again))
         start = np.concatenate((expected[rows], followed[again]))
-        warp = view.jacobian(tracks.states.positions[both])[:, :2] @ tracks.tangents[both].swapaxes(1, 2)
+        warp = self._warps(view)[both]
         aligned = klt.align(frame.image, pick(tracks.templates, both), start, warp, self._options)
         worth = np.where(aligned.converged & view.inside(aligned.pixels, 0.0), aligned.correlation, -1.0)
-        best = np.full(len(searched), -1, np.int64)
-        best[rows] = np.arange(len(rows))
-        second = len(rows) + np.arange(len(again))
-        better = (best[again] < 0) | (worth[second] > worth[best[again]] + 0.02)
-        best[again[better]] = second[better]
-        return self._seen(frame, best, aligned, worth)
+        count = len(searched)
+        seen = _Patches(np.full((count, 2), np.nan), np.zeros((count, 2, 2)), np.full(count, -1.0))
+        seen.take(rows, aligned, np.arange(len(rows)), worth)
+        better = np.flatnonzero(worth[len(rows) :] > seen.correlation[again] + 0.02)
+        seen.take(again[better], aligned, len(rows) + better, worth)
+        chained = returned & (tracks.groups == LONE) & (seen.correlation < self._tuning.least_correlation)
+        seen.pixels[chained], seen.covariance_px[chained] = followed[chained], self._tuning.chain_std**2 * np.eye(2)
+        return self._seen(frame, seen, searched, chained)
 
-    def _followed(self, frame: _Frame, expected: PoseArray) -> PoseArray:
-        """(n, 2) where the last frame's patches of what may move went in the image; NaN of the others."""
+    def _followed(self, frame: _Frame, expected: PoseArray) -> tuple[PoseArray, MaskArray]:
+        """(n, 2) where the last frame's patches of what may move went in the image, NaN of the others; which are sure.
+
+        Sure (n,) are those that the same search leads back to where they were.
+        """
         tracks, places = self._tracks, np.full(expected.shape, np.nan)
+        returned = np.zeros(len(expected), bool)
         if self._before is None:
-            return places
+            return places, returned
         may_move = (tracks.groups != STATIC) | (_at(frame.log_odds, expected, 0.0) > 0)
         rows = np.flatnonzero(may_move & np.isfinite(tracks.pixels[:, 0]))
         start = np.where(frame.view.inside(expected[rows])[:, None], expected[rows], tracks.pixels[rows])
         places[rows] = klt.follow(self._before, frame.gray, tracks.pixels[rows], start, self._options.patch_px)
-        return places
+        rows = rows[frame.view.inside(places[rows], 2.0)]
+        back = klt.follow(frame.gray, self._before, places[rows], tracks.pixels[rows], self._options.patch_px)
+        with np.errstate(invalid="ignore"):
+            returned[rows] = np.linalg.norm(back - tracks.pixels[rows], axis=-1) < RETURN_PX
+        return places, returned
 
-    def _seen(self, frame: _Frame, best: NDArray[np.int64], aligned: klt.Alignment, worth: PoseArray) -> _Seen:
-        """Sightings (n) of the alignments ``best`` (n), -1: none."""
-        count = len(best)
-        correlation, pixels = np.full(count, -1.0), np.full((count, 2), np.nan)
-        covariance = np.zeros((count, 2, 2))
-        tried = best >= 0
-        correlation[tried], pixels[tried] = worth[best[tried]], aligned.pixels[best[tried]]
-        covariance[tried] = self._factors[0] * aligned.covariance_px[best[tried]]
-        found = correlation > self._tuning.least_correlation
-        reading = self._read(frame.depth, np.where(found[:, None], pixels, 0.0))
+    def _seen(self, frame: _Frame, patches: "_Patches", searched: MaskArray, chained: MaskArray) -> _Seen:
+        """Sightings (n): patches like their templates, and ``chained`` ones like those of the last frame."""
+        found = (patches.correlation > self._tuning.least_correlation) | chained
+        reading = self._read(frame.depth, np.where(found[:, None], patches.pixels, 0.0))
         sightings = Sightings(
-            pixels,
-            covariance,
+            patches.pixels,
+            self._factors[0] * patches.covariance_px,
             reading.inverse_depth,
             self._factors[1] * reading.variance,
             found,
             found & reading.valid & (reading.inverse_depth > 0),
         )
-        return _Seen(sightings, correlation, tried, found, sightings.ranged)
+        return _Seen(sightings, patches.correlation, searched, chained, found, sightings.ranged)
 
     def _read(self, depth: DepthMap | None, pixels: PoseArray) -> DepthReading:
         if depth is not None:
@@ -295,7 +319,8 @@ class Tracker:
         """Update all filters that see their point; gates are checked, and evidence of motion is summed up."""
         tracks, tuning, sightings = self._tracks, self._tuning, seen.sightings
         innovations = innovate(tracks.states, frame.view, sightings)
-        near, ranged = innovations.pixel_distance() < tuning.pixel_gate, sightings.ranged.copy()
+        distance = innovations.pixel_distance()
+        near, ranged = distance < tuning.pixel_gate, sightings.ranged.copy()
         ranged &= innovations.depth_distance() < tuning.depth_gate
         measured = np.stack((sightings.found, sightings.found, sightings.ranged), axis=-1)
         newest = np.where(measured, innovations.normalised().clip(-4.0, 4.0), 0.0)
@@ -303,6 +328,7 @@ class Tracker:
         self._learn_variances(innovations, near, ranged)
         innovations.residual[~ranged, 2] = 0.0
         innovations.total[~ranged, 2, 2] = UNSEEN_VARIANCE
+        innovations.total[:, :2, :2] *= np.maximum(1.0, distance / tuning.pixel_soft_gate)[:, None, None]
         seen.matched, seen.ranged = sightings.found & near, sightings.found & near & ranged
         update(tracks.states, innovations, np.flatnonzero(seen.matched))
         tracks.sightings += seen.matched
@@ -315,7 +341,7 @@ class Tracker:
             seen = values[values > 0]
             if len(seen) >= FEW:
                 self._factors[which] *= (np.median(seen) / expected) ** VARIANCE_RATE
-        self._factors = self._factors.clip(0.1, 100.0)
+        self._factors = self._factors.clip(1.0, 100.0)
 
     # -- hypotheses ---------------------------------------------------------------------------------------------------
 
@@ -329,8 +355,6 @@ class Tracker:
         self._release(frame, seen, np.flatnonzero((tracks.groups != LONE) & found & (nats > 0)))
         self._rest(frame, seen, log_odds, before, motions)
         self._join(frame, seen, before, motions)
-        alive = set(np.unique(tracks.groups).tolist())
-        self._groups = {number: group for number, group in self._groups.items() if number in alive}
 
     def _release(self, frame: _Frame, seen: _Seen, rows: NDArray[np.int64]) -> None:
         """Tracks move alone from now on; those whose place was refuted begin anew where they are seen."""
@@ -390,6 +414,19 @@ class Tracker:
                 self._settle(rows[joins], number)
                 rows = rows[~joins]
             self._found_group(frame, seen, before, total, rows)
+        self._adopt(frame, seen, before, motions)
+
+    def _adopt(self, frame: _Frame, seen: _Seen, before: PoseArray, motions: dict[int, Motion]) -> None:
+        """Lone tracks that are not found go on with the nearest member of a group in their region."""
+        tracks = self._tracks
+        rows = np.flatnonzero((tracks.groups == LONE) & ~seen.matched & np.isfinite(tracks.pixels[:, 0]))
+        expected = frame.view.observe(tracks.states.positions[rows])[:, :2]
+        near = self._group_near(frame, expected, tracks.states.positions[rows])
+        for number in set(near.tolist()) & set(motions):
+            mine = rows[near == number]
+            tracks.states.positions[mine] = before[mine]
+            self._carry(mine, motions[number])
+            self._settle(mine, number)
 
     def _found_group(
         self, frame: _Frame, seen: _Seen, before: PoseArray, total: PoseArray, rows: NDArray[np.int64]
@@ -457,9 +494,10 @@ class Tracker:
     def _refresh(self, frame: _Frame, seen: _Seen, visible: MaskArray, clear: MaskArray) -> None:
         """New templates of tracks whose patch is seen very differently from how it was, at their own places."""
         tracks = self._tracks
+        lost = (tracks.groups == STATIC) & ~seen.sightings.found
         spread = np.abs(np.linalg.det(self._warps(frame.view)))
         differs = (seen.correlation < self._tuning.refresh_correlation) | (spread < 0.6) | (spread > 1.8)
-        differs &= visible & seen.ranged & _at(clear, tracks.pixels, False)
+        differs &= visible & (seen.ranged | seen.chained | lost) & _at(clear, tracks.pixels, False)
         rows = np.flatnonzero(differs)
         if not len(rows) or frame.depth is None:
             return
@@ -493,17 +531,16 @@ class Tracker:
         return side, max(self._grid_px, side // 2)
 
     def _make_room(self, wanted: int) -> int:
-        """How many tracks may begin; hidden ones that were not seen for long are dropped for them."""
+        """How many tracks may begin; of the hidden ones as many are remembered as may be alive, the newest."""
         tracks = self._tracks
-        room = self._max_tracks - len(tracks.ids)
-        if room < wanted:
-            old = np.flatnonzero(tracks.hidden_frames > OLD_FRAMES)
-            gone = old[np.argsort(-tracks.hidden_frames[old], kind="stable")][: wanted - room]
-            kept = np.ones(len(tracks.ids), bool)
-            kept[gone] = False
-            self._tracks = pick(tracks, kept)
-            room += len(gone)
-        return min(room, wanted)
+        hidden = np.flatnonzero(tracks.hidden_frames > 0)
+        full = int(FULL_SHARE * self._max_tracks)
+        room = min(max(full - (len(tracks.ids) - len(hidden)), 0), wanted)
+        order = hidden[np.argsort(tracks.hidden_frames[hidden], kind="stable")]
+        kept = np.ones(len(tracks.ids), bool)
+        kept[order[self._max_tracks :]] = False
+        self._tracks = pick(tracks, kept)
+        return room
 
     def _born(self, frame: _Frame, pixels: PoseArray, reading: DepthReading) -> Tracks:
         """New tracks at ``pixels`` (n, 2); those on the moving mask join the nearest group of their region."""
@@ -551,9 +588,11 @@ class Tracker:
         return warp
 
     def _reported(self) -> NDArray[np.int64]:
-        """Rows of confirmed tracks in rising order of their ids."""
-        rows = np.flatnonzero(self._tracks.ids != TENTATIVE)
-        return rows[np.argsort(self._tracks.ids[rows])]
+        """Rows of confirmed tracks in rising order of their ids: the visible ones, and those hidden for least time."""
+        ids, hidden_frames = self._tracks.ids, self._tracks.hidden_frames
+        rows = np.flatnonzero(ids != TENTATIVE)
+        rows = rows[np.argsort(hidden_frames[rows], kind="stable")][: self._max_tracks]
+        return rows[np.argsort(ids[rows])]
 
     def _velocities(self) -> PoseArray:
         """(n, 3) of all tracks; members of a group have that of its motion."""
