@@ -699,7 +699,7 @@ def build_dataclass(cls: type, values: Mapping[str, Any], what: str) -> Any:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tuning of the scene: standard deviations and gates that users have no reason to change. Where a value comes from is
-# said behind it; "procedural" means: tuned on seeds 5,000,000 and up of the training world with a simulated depth camera
+# said behind it; procedural: tuned on seeds 5,000,000 to 5,000,011 of the training world with a simulated depth camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -716,6 +716,7 @@ class TrackTuning:
     pixel_soft_gate: float = 6.0  # chi square, 2 degrees of freedom, 5 %; larger innovations count as if they were this
     pixel_gate: float = 100.0  # squared standard deviations; errors of patches have long tails; procedural
     depth_gate: float = 10.8  # chi square, 1 degree of freedom, 0.1 %
+    depth_step: float = 0.15  # share of the depth; a patch on a surface farther off than this is another one's
     motion_gate: float = 16.3  # chi square, 3 degrees of freedom, 0.1 %; residuals of a rigid motion
     chain_std: float = 0.5  # px; of a patch that is only followed from the last frame
     evidence_memory: float = 0.8  # share of the summed innovations kept from frame to frame
@@ -730,3 +731,17 @@ class TrackTuning:
     contradicted_frames: int = 3  # a track whose place is seen, and shows something else, ends after so many
     least_group: int = 4  # tracks that go together
     seed_share: float = 0.6  # of max_tracks that cover the image; the rest is for movers and hidden tracks
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTuning:
+    """Standard deviations and gates of moving objects."""
+
+    centre_share: float = 0.15  # of the box's diagonal; standard deviation of its middle, since only part is seen
+    speed_std: float = 0.3  # share of the distance, a second; of what begins to move, as in TrackTuning
+    acceleration_std: float = 1.0  # share of the box's diagonal, a second squared
+    gate: float = 16.3  # chi square, 3 degrees of freedom, 0.1 %
+    track_gate: float = 100.0  # the same where at least two tracks are shared: boxes jump when regions merge
+    track_weight: float = 16.3  # of the share of common tracks in the cost, against the distance
+    confirm_frames: int = 3  # seen in so many frames, an object gets an id
+    hidden_frames: int = 60  # it is kept for so long while hidden, as tracks are

@@ -64,7 +64,8 @@ def capture(image: FloatArray, pixels: PoseArray, patch_px: int) -> Templates:
     flat -= flat.mean(axis=-1, keepdims=True)
     values = patches[:, 1:-1, 1:-1].reshape(len(pixels), patch_px**2)
     normal = (flat @ flat.swapaxes(1, 2)).astype(np.float64) + 1e-3 * np.eye(2)
-    return Templates(values - values.mean(axis=-1, keepdims=True), flat, np.linalg.inv(normal))
+    inverse: PoseArray = np.linalg.inv(normal).astype(np.float64)
+    return Templates(values - values.mean(axis=-1, keepdims=True), flat, inverse)
 
 
 def align(
@@ -146,7 +147,5 @@ def _sampled(image: FloatArray, pixels: PoseArray, warp: PoseArray, side: int) -
     places = warp.astype(np.float32) @ offsets + pixels.astype(np.float32)[..., None]
     if not len(places):
         return np.zeros((0, side * side), np.float32)
-    values: FloatArray = cv2.remap(
-        image, places[:, 0], places[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    values: FloatArray = cv2.remap(image, places[:, 0], places[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return values

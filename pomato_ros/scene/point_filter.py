@@ -100,11 +100,12 @@ class View:
         """(n,) pixels (n, 2) that are inside the image, by a margin."""
         low, high = margin_px, np.array([self.intrinsics.width_px, self.intrinsics.height_px]) - 1 - margin_px
         with np.errstate(invalid="ignore"):
-            inside: MaskArray = ((pixels >= low) & (pixels <= high)).all(axis=-1)
-        return inside
+            return np.asarray(((pixels >= low) & (pixels <= high)).all(axis=-1))
 
 
-def begin(view: View, pixels: PoseArray, inverse_depth: PoseArray, variance: PoseArray, pixel_std: float) -> PointStates:
+def begin(
+    view: View, pixels: PoseArray, inverse_depth: PoseArray, variance: PoseArray, pixel_std: float
+) -> PointStates:
     """Points at rest, seen for the first time at ``pixels`` (n, 2) with inverse depths (n,) and their variances."""
     positions = view.place(pixels, inverse_depth)
     world_by_seen = np.linalg.inv(view.jacobian(positions)) if len(pixels) else np.zeros((0, 3, 3))
@@ -117,7 +118,7 @@ def begin(view: View, pixels: PoseArray, inverse_depth: PoseArray, variance: Pos
 
 
 def free_velocities(states: PointStates, rows: NDArray[np.int64], std: PoseArray) -> None:
-    """Points ``rows`` (k,) may move from now on, with velocities of standard deviation ``std`` (k,) about those held."""
+    """Points ``rows`` (k,) may move from now on; ``std`` (k,) of their velocities about those held."""
     states.covariance[rows, 3:, :] = states.covariance[rows, :, 3:] = 0.0
     for axis in (3, 4, 5):
         states.covariance[rows, axis, axis] = std**2

@@ -26,14 +26,15 @@ def label_regions(mask: MaskArray, depth: DepthMap | None) -> NDArray[np.int32]:
         (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_CCOMP
     )
     labels = np.where(moving & (away < REACH), nearest, 0)
-    large = np.bincount(labels.ravel()) >= max(LEAST_SHARE * moving.size, 1)
+    large = np.atleast_1d(np.bincount(labels.ravel()) >= max(LEAST_SHARE * moving.size, 1))
     large[0] = False
-    return np.where(large, np.cumsum(large), 0).astype(np.int32)[labels]
+    numbers: NDArray[np.int32] = np.where(large, np.cumsum(large), 0).astype(np.int32)
+    return numbers[labels]
 
 
 def labels_at(labels: NDArray[np.int32], pixels: NDArray[np.float64]) -> NDArray[np.int64]:
     """(n,) numbers of the regions that ``pixels`` (n, 2) of the whole image lie in; 0: in none, or not finite."""
-    finite = np.isfinite(pixels).all(axis=-1)
+    finite = np.isfinite(pixels[:, 0]) & np.isfinite(pixels[:, 1])
     nearest = np.rint(np.where(finite[:, None], pixels, 0.0) / STRIDE).astype(np.int64)
     x, y = nearest[:, 0].clip(0, labels.shape[1] - 1), nearest[:, 1].clip(0, labels.shape[0] - 1)
     return np.where(finite, labels[y, x], 0).astype(np.int64)
@@ -41,5 +42,9 @@ def labels_at(labels: NDArray[np.int32], pixels: NDArray[np.float64]) -> NDArray
 
 def _strided(depth: DepthMap) -> DepthMap:
     few = np.s_[::STRIDE, ::STRIDE]
-    maps = (np.ascontiguousarray(values[few]) for values in (depth.inverse_depth, depth.sigma, depth.valid))
-    return DepthMap(*maps, metric=depth.metric)
+    return DepthMap(
+        np.ascontiguousarray(depth.inverse_depth[few]),
+        np.ascontiguousarray(depth.sigma[few]),
+        np.ascontiguousarray(depth.valid[few]),
+        depth.metric,
+    )

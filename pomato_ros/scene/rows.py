@@ -11,7 +11,9 @@ Record = TypeVar("Record")
 
 def pick(record: Record, index: NDArray[np.int64] | NDArray[np.bool_]) -> Record:
     """The rows ``index`` of every array of a dataclass, and of dataclasses in it, copied."""
-    return type(record)(*(pick(value, index) if dataclasses.is_dataclass(value) else value[index] for value in _of(record)))
+    return type(record)(
+        *(pick(value, index) if dataclasses.is_dataclass(value) else value[index] for value in _of(record))
+    )
 
 
 def append(record: Record, more: Record) -> Record:

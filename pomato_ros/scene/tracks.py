@@ -266,6 +266,8 @@ class Tracker:
         """Sightings (n): patches like their templates, and ``chained`` ones like those of the last frame."""
         found = (patches.correlation > self._tuning.least_correlation) | chained
         reading = self._read(frame.depth, np.where(found[:, None], patches.pixels, 0.0))
+        expected = frame.view.observe(self._tracks.states.positions)[:, 2]
+        found &= ~reading.valid | (np.abs(reading.inverse_depth / expected - 1.0) < self._tuning.depth_step)
         sightings = Sightings(
             patches.pixels,
             self._factors[0] * patches.covariance_px,
@@ -409,7 +411,9 @@ class Tracker:
         for label in np.unique(labels[lone & (labels > 0)]).tolist():
             rows = np.flatnonzero(lone & (labels == label))
             for number in set(tracks.groups[labels == label].tolist()) & set(motions):
-                distance = residual_distance(frame.view, motions[number].move(before[rows]), measured[rows], total[rows])
+                distance = residual_distance(
+                    frame.view, motions[number].move(before[rows]), measured[rows], total[rows]
+                )
                 joins = distance < self._tuning.motion_gate
                 self._settle(rows[joins], number)
                 rows = rows[~joins]
@@ -622,11 +626,11 @@ class Tracker:
 def _at(values: NDArray[Any], pixels: PoseArray, outside: float | bool) -> NDArray[Any]:
     """(n,) values (h, w) at the nearest pixels to ``pixels`` (n, 2), ``outside`` beyond the image and where NaN."""
     height, width = values.shape
-    finite = np.isfinite(pixels).all(axis=-1)
+    finite = np.isfinite(pixels[:, 0]) & np.isfinite(pixels[:, 1])
     nearest = np.rint(np.where(finite[:, None], pixels, -1.0)).astype(np.int64)
     x, y = nearest[:, 0], nearest[:, 1]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return np.where(inside, values[y.clip(0, height - 1), x.clip(0, width - 1)], outside)
+    return np.asarray(np.where(inside, values[y.clip(0, height - 1), x.clip(0, width - 1)], outside))
 
 
 def _tangents(view: View, pixels: PoseArray, inverse_depth: PoseArray, slopes: PoseArray) -> PoseArray:
