@@ -77,10 +77,11 @@ def _features(
 def _fit(features: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """(4,) ridge regression of least absolute difference; the first feature is not held back."""
     ridge = np.diag([1e-6, RIDGE, RIDGE, RIDGE])
-    weights, share = np.zeros(features.shape[1]), np.ones(len(target))
+    weights: NDArray[np.float64] = np.zeros(features.shape[1])
+    share = np.ones(len(target))
     for _ in range(ROUNDS):
         weighted = features * share[:, None]
-        weights = np.linalg.solve(weighted.T @ features + ridge, weighted.T @ target)
+        weights = np.asarray(np.linalg.solve(weighted.T @ features + ridge, weighted.T @ target), np.float64)
         share = 1 / np.maximum(np.abs(target - features @ weights) / LEAST_RESIDUAL, 1.0)
     return weights
 
