@@ -559,6 +559,13 @@ class InputOptions:
     image_transport: str = option("raw", "subscribe to image (raw) or image/compressed", choices=("raw", "compressed"))
     require_camera_info: bool = option(False, "wait for camera_info instead of estimating the focal length")
     rectify: bool = option(True, "remove lens distortion described by camera_info")
+    sample_bits: int = option(
+        0,
+        "bits that 16-bit images use, as 12 of a 12-bit camera; 0 reads it from the data",
+        unit="bit",
+        minimum=0,
+        maximum=16,
+    )
     max_pixels: int = option(33_177_600, "larger images are refused", unit="px", minimum=1)
 
 
@@ -571,6 +578,20 @@ class RobustnessOptions:
         12.0, "faster camera rotation means lost", unit="rad/s", minimum=0.0, dynamic=True
     )
     lost_after_s: float = option(2.0, "no frame for this long means lost", unit="s", minimum=0.0, dynamic=True)
+    unseen_speed: float = option(
+        0.5,
+        "standard deviation of the camera's speed while no image came, by which the pose's covariance grows",
+        unit="m/s",
+        minimum=0.0,
+        dynamic=True,
+    )
+    unseen_turn: float = option(
+        0.5,
+        "standard deviation of the camera's rotation while no image came",
+        unit="rad/s",
+        minimum=0.0,
+        dynamic=True,
+    )
     recover_frames: int = option(
         3,
         "a camera that was lost is recovering for so many frames with a pose, then tracking",

@@ -8,12 +8,16 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.perception import SILENT_INTERVALS
 from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
 from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.structures import BudgetState, TrackingState
 
 SILENCE_S = 5.0
-SILENT_PERIODS = 4.0  # a camera slower than that many silences is silent after so many of its periods
+STALE_AGE_S, FUTURE_S = 5.0, 0.2  # of an image's stamp when its outputs are sent: beyond is a warning
+FOREIGN_S = 3600.0  # an age beyond this is another clock's
+STUCK_S = 60.0  # a step that takes longer will hardly end; recording a GPU's graphs takes less
+SLOW_RATE_HZ = 0.1
 MISSING_SHARE = 0.1  # more than this share of the last ten seconds' messages missing is a warning
 BEST_EFFORT_REMEDY = (
     "its publisher is best effort: make it reliable, or give its process config/fastdds.xml in "
@@ -21,7 +25,7 @@ BEST_EFFORT_REMEDY = (
 )
 RELIABLE_REMEDY = "it is reliable, so the link or its publisher's queue is too small: send smaller or fewer images"
 METRIC_STD = 0.1  # lengths within ten percent are called metric
-DROP_KINDS = ("undecodable", "repeated", "late", "no_camera_info", "unusable", "waiting")
+DROP_KINDS = ("undecodable", "bad_stamp", "unconfirmed", "repeated", "late", "no_camera_info", "unusable", "waiting")
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
     DiagnosticStatus.WARN,
@@ -41,6 +45,8 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "frames_passed_over",
         "frames_dropped",
         "dropped_undecodable",
+        "dropped_bad_stamp",
+        "dropped_unconfirmed",
         "dropped_repeated",
         "dropped_late",
         "dropped_no_camera_info",
@@ -72,6 +78,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "errors",
         "last_error",
         "out_of_memory",
+        "worker_restarts",
     ),
     "output": (
         "topics",
@@ -130,7 +137,7 @@ def build_statuses(node_name: str, status: NodeStatus, config: PomatoConfig) -> 
     parts = {
         "input": input_part(status),
         "window": window_part(status, config),
-        "inference": inference_part(status.engine),
+        "inference": inference_part(status.engine, config.window.max_rate_hz),
         "output": output_part(status),
         "tracking": tracking_part(status, config),
         "scale": scale_part(status, config),
@@ -198,7 +205,7 @@ def input_verdict(status: NodeStatus, came: InputStatus) -> tuple[bytes, str]:
     if came.paused:
         return WARN, "paused by ~/set_paused"
     silent_s = silence_s(came.stream, status.active_since_s)
-    if silent_s > max(SILENCE_S, SILENT_PERIODS * (came.stream.period_s or 0.0)):
+    if silent_s > max(SILENCE_S, SILENT_INTERVALS * (came.stream.period_s or 0.0)):
         return ERROR, silence_message(came, silent_s)
     if came.drop_is_news:
         return WARN, f"frame dropped: {came.last_drop}"
@@ -278,7 +285,7 @@ def window_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, V
     return OK, f"{frames}/{size} frames", values
 
 
-def inference_part(engine: EngineStatus) -> tuple[bytes, str, Values]:
+def inference_part(engine: EngineStatus, max_rate_hz: float) -> tuple[bytes, str, Values]:
     """What the engine did and how long it took."""
     stage_ms = {
         stage: engine.stages[stage].percentile_ms(50) if stage in engine.stages else None
@@ -293,9 +300,15 @@ def inference_part(engine: EngineStatus) -> tuple[bytes, str, Values]:
         "errors": engine.errors,
         "last_error": engine.last_error,
         "out_of_memory": engine.out_of_memory,
+        "worker_restarts": engine.worker_restarts,
     }
+    busy_s = 0.0 if engine.busy_since_s is None else time.monotonic() - engine.busy_since_s
+    if busy_s > STUCK_S:
+        return ERROR, f"a step has been running for {busy_s:.0f} s; if it does not end, restart the node", values
     if engine.error_is_news:
         return ERROR, f"step failed: {engine.last_error}", values
+    if 0.0 < max_rate_hz < SLOW_RATE_HZ:
+        return WARN, f"max_rate_hz {max_rate_hz:.3g} allows one step in {1.0 / max_rate_hz:.3g} s", values
     return OK, f"{engine.steps} steps, {engine.rate.rate_hz():.2f} Hz", values
 
 
@@ -314,11 +327,41 @@ def output_part(status: NodeStatus) -> tuple[bytes, str, Values]:
     }
     if not output.tf_available:
         return WARN, "tf2_msgs is not installed: no TF is sent or heard; install ros-<distro>-tf2-msgs", values
+    clock = clock_message(output.age_ms, use_sim_time=output.ros_time_is_simulated)
+    if clock:
+        return WARN, clock, values
     latency = output.latency.percentile_ms(50)
     message = (
         "nothing sent yet" if latency is None else f"{len(output.topics_with_subscribers)} topics, {latency:.0f} ms"
     )
     return OK, message, values
+
+
+def clock_message(age_ms: float | None, *, use_sim_time: bool) -> str:
+    """Why the images' stamps and this node's clock do not belong together; empty where they do."""
+    age_s = 0.0 if age_ms is None else age_ms * 1e-3
+    clock = "/clock (use_sim_time)" if use_sim_time else "this machine's clock"
+    if -FUTURE_S <= age_s <= STALE_AGE_S:
+        return ""
+    apart = f"image stamps are {span_words(abs(age_s))} {'behind' if age_s > 0 else 'ahead of'} {clock}"
+    if use_sim_time:
+        return f"{apart}: is /clock published, and by the source of the images? Else set use_sim_time false"
+    if abs(age_s) > FOREIGN_S:
+        return (
+            f"{apart}: a recording or a simulation? Play it with --clock and set use_sim_time true, or consumers that "
+            "look up TF will wait in vain"
+        )
+    if age_s > 0:
+        return f"{apart}: images queue up on their way, their source falls behind, or two machines' clocks differ (NTP)"
+    return f"{apart}: two machines' clocks differ (use NTP or PTP), or the driver stamps the future"
+
+
+def span_words(seconds: float) -> str:
+    """A length of time in the unit that reads best."""
+    for name, length in (("days", 86400.0), ("h", 3600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {name}"
+    return f"{seconds:.1f} s"
 
 
 def tracking_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Values]:
@@ -343,7 +386,8 @@ def tracking_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str,
 def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str]:
     """Level and message of the tracking."""
     silent_s = status.input.stream.arrivals.seconds_since()
-    if status.active_since_s is not None and silent_s is not None and silent_s > config.robustness.lost_after_s:
+    longest_s = max(config.robustness.lost_after_s, SILENT_INTERVALS * (status.input.stream.period_s or 0.0))
+    if status.active_since_s is not None and silent_s is not None and silent_s > longest_s:
         return ERROR, f"lost: no frame for {silent_s:.1f} s"
     if status.scene.state == TrackingState.LOST.value:
         return ERROR, "lost: no TF is sent, odometry's covariance says unknown"

@@ -13,6 +13,7 @@ from pomato_ros.structures import PoseArray
 
 OPTICAL_ROTATION = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # body (x forward, z up) <- optical
 UNKNOWN_VARIANCE = 9999.0
+FARTHEST_M = 1e7  # about the Earth's radius: no frame of a robot lies farther from another
 MINIMUM_VARIANCE = 1e-9  # a covariance of zero makes filters trust without limit
 MINIMUM_STEP_VARIANCE = 1e-6  # of the motion between two frames: (1 mm)^2, (1 mrad)^2
 
@@ -30,8 +31,8 @@ def looks_like_body_frame(base_from_camera: PoseArray) -> bool:
 
 
 def is_rigid(pose: PoseArray) -> bool:
-    """Whether a (4, 4) matrix is finite and its rotation is one."""
-    if not np.isfinite(pose).all():
+    """Whether a (4, 4) matrix is a rotation and a translation of at most :data:`FARTHEST_M`; NaN is neither."""
+    if not np.isfinite(pose).all() or np.abs(pose[:3, 3]).max() > FARTHEST_M:
         return False
     rotation = pose[:3, :3]
     return bool(np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) and np.linalg.det(rotation) > 0.0)
@@ -80,15 +81,16 @@ class OdometryFrames:
         """(4, 4) odom <- optical frame of a camera pose in the engine's world."""
         return self._odom_from_world @ world_from_camera
 
-    def continue_from_last(self) -> None:
+    def continue_from_last(self, unseen: PoseArray) -> None:
         """The engine starts a new world at its next frame: let that world begin at the last known pose.
 
-        What was unknown of that pose stays unknown; how the camera moved until then is not known at all.
+        What was unknown of that pose stays unknown; ``unseen`` (6, 6) is the covariance of what the camera may have
+        done since, axes of odom.
         """
         self._motion_known = False
         if self._last is not None:
             self._odom_from_world = self._last.odom_from_base @ self._base_from_optical
-            self._start_covariance = self._last.pose_covariance
+            self._start_covariance = self._last.pose_covariance + unseen
             self._start_odom = self._last.odom_from_base[:3, 3]
 
     def update(self, stamp_ns: int, world_from_camera: PoseArray | None, covariance: PoseArray | None) -> OdometryState:
@@ -96,6 +98,8 @@ class OdometryFrames:
         if world_from_camera is None or covariance is None or not is_rigid(world_from_camera):
             return self._lost_state(stamp_ns)
         odom_from_base = self.odom_from_optical(world_from_camera) @ invert(self._base_from_optical)
+        if not is_rigid(odom_from_base):
+            return self._lost_state(stamp_ns)
         pose_covariance = self._base_covariance(world_from_camera, covariance)
         pose_covariance = pose_covariance + self._carried_start_covariance(odom_from_base)
         twist, twist_covariance = self._twist(stamp_ns, odom_from_base, pose_covariance)
@@ -138,6 +142,18 @@ class OdometryFrames:
         growth = step_covariance(self._last.pose_covariance, covariance)
         twist_covariance = axes @ growth @ axes.T / seconds**2
         return np.concatenate([linear, angular]) / seconds, floor_variance(twist_covariance)
+
+
+def unseen_motion(seconds: float, speed_m_s: float, turn_rad_s: float) -> PoseArray:
+    """(6, 6) covariance of where a camera may have gone in a time without images.
+
+    Args:
+        seconds: how long nothing was seen.
+        speed_m_s: standard deviation of its speed along each axis, rad/s likewise for ``turn_rad_s``.
+        turn_rad_s: its turn, after half a turn unknown altogether.
+    """
+    way_m, turned_rad = speed_m_s * seconds, min(turn_rad_s * seconds, np.pi)
+    return np.diag([min(way_m**2, UNKNOWN_VARIANCE)] * 3 + [turned_rad**2] * 3)
 
 
 def step_covariance(before: PoseArray, after: PoseArray) -> PoseArray:

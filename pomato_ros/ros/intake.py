@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-JUMP_BACK_NS = 500_000_000  # a frame this much older than the last one is a jump in time, not a late frame
+JUMP_BACK_NS = 500_000_000  # a frame this much older than the last one is of another time, not a late frame
+FAR_AHEAD_NS = 10_000_000_000  # and so is one whose stamp runs ahead of its arrival by more
 LATE_FRAMES_IN_A_ROW = 3  # that many late frames in a row are a jump too
 
 
@@ -50,6 +51,11 @@ class NewestFrame:
             self._arrival = None
             return forgotten
 
+    @property
+    def closed(self) -> bool:
+        """Whether the worker is to end."""
+        return self._closed
+
     def close(self) -> None:
         """Wake the worker for good."""
         with self._condition:
@@ -68,33 +74,60 @@ class StampVerdict(Enum):
     NEW = "newer than the last frame"
     REPEATED = "stamp equals the last frame's"
     LATE = "older than the last frame"
+    UNCONFIRMED = "far from the last frame's, and no second frame says so yet"
     JUMP = "time jumped back"
 
 
 class StampMonitor:
-    """Tells late and repeated frames from a clock that jumped back (a bag that loops, a simulation restarted)."""
+    """Judges each frame by its stamp: late, repeated, one of a clock that jumped, or one that no other frame supports.
+
+    One frame with a strange stamp decides nothing. Stamps far from where the last ones lead are those of a new time
+    once a second frame goes on from them: a bag that loops, a simulation restarted, a clock that was set.
+    """
 
     def __init__(self) -> None:
         """Start with no frame seen."""
-        self._newest_ns: int | None = None
+        self._newest: tuple[int, int] | None = None  # stamp and arrival, ns
+        self._strange: tuple[int, int] | None = None
         self._late_in_a_row = 0
 
-    def judge(self, stamp_ns: int) -> StampVerdict:
-        """The verdict on the next frame; NEW and JUMP make it the newest."""
-        verdict = self._verdict(stamp_ns)
-        if verdict in (StampVerdict.NEW, StampVerdict.JUMP):
-            self._newest_ns, self._late_in_a_row = stamp_ns, 0
+    def judge(self, stamp_ns: int, received_ns: int) -> StampVerdict:
+        """The verdict on the next frame; NEW and JUMP make it the newest.
+
+        Args:
+            stamp_ns: of the image.
+            received_ns: when it came, on the steady clock.
+        """
+        verdict = self._verdict(stamp_ns, received_ns)
+        if verdict is StampVerdict.UNCONFIRMED:
+            self._strange = (stamp_ns, received_ns)
+        elif verdict in (StampVerdict.NEW, StampVerdict.JUMP):
+            self._newest, self._strange, self._late_in_a_row = (stamp_ns, received_ns), None, 0
         return verdict
 
     def forget(self) -> None:
         """Accept any stamp next."""
-        self._newest_ns, self._late_in_a_row = None, 0
+        self._newest, self._strange, self._late_in_a_row = None, None, 0
 
-    def _verdict(self, stamp_ns: int) -> StampVerdict:
-        if self._newest_ns is None or stamp_ns > self._newest_ns:
+    def _verdict(self, stamp_ns: int, received_ns: int) -> StampVerdict:
+        if self._newest is None:
             return StampVerdict.NEW
-        if stamp_ns == self._newest_ns:
+        newest_ns, newest_received_ns = self._newest
+        if stamp_ns == newest_ns:
             return StampVerdict.REPEATED
+        ahead_ns = stamp_ns - newest_ns
+        if ahead_ns <= -JUMP_BACK_NS or ahead_ns > received_ns - newest_received_ns + FAR_AHEAD_NS:
+            return self._verdict_on_strange(stamp_ns, received_ns)
+        if ahead_ns > 0:
+            return StampVerdict.NEW
         self._late_in_a_row += 1
-        far_back = self._newest_ns - stamp_ns >= JUMP_BACK_NS
-        return StampVerdict.JUMP if far_back or self._late_in_a_row >= LATE_FRAMES_IN_A_ROW else StampVerdict.LATE
+        return StampVerdict.JUMP if self._late_in_a_row >= LATE_FRAMES_IN_A_ROW else StampVerdict.LATE
+
+    def _verdict_on_strange(self, stamp_ns: int, received_ns: int) -> StampVerdict:
+        """A jump, or new after a gap, if it goes on from the last strange stamp."""
+        if self._strange is None:
+            return StampVerdict.UNCONFIRMED
+        strange_ns, strange_received_ns = self._strange
+        if not 0 < stamp_ns - strange_ns <= received_ns - strange_received_ns + FAR_AHEAD_NS:
+            return StampVerdict.UNCONFIRMED
+        return StampVerdict.NEW if self._newest is not None and stamp_ns > self._newest[0] else StampVerdict.JUMP

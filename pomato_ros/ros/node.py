@@ -25,6 +25,7 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import ConfigError
 from pomato_ros.ros import topics
 from pomato_ros.ros.diagnostics import build_statuses
+from pomato_ros.ros.lifecycle_requests import LifecycleRequests
 from pomato_ros.ros.log_bridge import install_log_bridge, remove_log_bridge
 from pomato_ros.ros.outputs import Outputs
 from pomato_ros.ros.parameters import ParameterUpdates, declare_parameters, unknown_overrides
@@ -34,6 +35,7 @@ from pomato_ros.ros.saving import save_cloud, save_trajectory
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.ros.signals import init_interruptible
 from pomato_ros.ros.status import NodeStatus
+from pomato_ros.ros.surviving import answer_always, spin_once
 from pomato_ros.ros.worker import load_engine
 
 NODE_NAME = "pomato"
@@ -96,6 +98,7 @@ class PomatoNode(LifecycleNode):
         )
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady_clock)
         self._create_services()
+        self._answer_always(steady_clock)
         self._watch_clock()
         if self._config.output.autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady_clock)
@@ -170,8 +173,10 @@ class PomatoNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _autostart(self) -> None:
-        """Do a lifecycle manager's work, once."""
+        """Do a lifecycle manager's work, once, unless one has begun."""
         self._autostart_timer.cancel()
+        if self._lifecycle_state() != "unconfigured":
+            return
         for transition in (self.trigger_configure, self.trigger_activate):
             if transition() != TransitionCallbackReturn.SUCCESS:
                 self.autostart_failed.set()
@@ -207,6 +212,21 @@ class PomatoNode(LifecycleNode):
         self.create_service(SetBool, "~/set_paused", self._on_set_paused)
         self.create_service(Trigger, "~/save_cloud", self._on_save_cloud)
         self.create_service(Trigger, "~/save_trajectory", self._on_save_trajectory)
+
+    def _answer_always(self, steady_clock: Clock) -> None:
+        """No call, however ill-formed or untimely, may end the process or go without an answer."""
+        change_state = self._service_change_state
+        change_state.callback = LifecycleRequests(
+            self,
+            self._lifecycle_state,
+            change_state.callback,
+            steady_clock,
+            come_back=self._config.output.autostart,
+        )
+        answer_always(self)
+
+    def _lifecycle_state(self) -> str:
+        return str(self._state_machine.current_state[1])
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._run is not None
@@ -283,7 +303,9 @@ def spin(node: PomatoNode, *, exit_on_failure: bool) -> int:
     executor.add_node(node)
     try:
         while rclpy.ok(context=node.context):
-            executor.spin_once(timeout_sec=1.0)
+            failure = spin_once(executor, node, timeout_s=1.0)
+            if failure:
+                node.status.note_callback_failure(failure)
             if exit_on_failure and node.autostart_failed.is_set():
                 return 1
     except (KeyboardInterrupt, ExternalShutdownException):

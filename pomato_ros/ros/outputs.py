@@ -100,5 +100,6 @@ class Outputs:
         output.messages.add_seconds(seconds)
         output.latency.add_seconds((time.monotonic_ns() - result.received_ns) * 1e-9)
         output.topics_with_subscribers = topics
-        now_ns = self._node.get_clock().now().nanoseconds
-        output.age_ms = (now_ns - result.scene.stamp_ns) * 1e-6
+        clock = self._node.get_clock()
+        output.ros_time_is_simulated = bool(clock.ros_time_is_active)
+        output.age_ms = (clock.now().nanoseconds - result.scene.stamp_ns) * 1e-6

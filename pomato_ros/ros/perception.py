@@ -5,6 +5,7 @@ The worker owns one :class:`Perception`. It decodes, calibrates, steps the engin
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,10 +17,10 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import OutOfMemory, UnusableFrame
 from pomato_ros.pointmap_scene.scale import WAY_SOURCES
 from pomato_ros.ros.conversions.camera_info import calibration_from_camera_info, camera_info_key
-from pomato_ros.ros.conversions.image_decoding import decode_compressed_image, decode_image
+from pomato_ros.ros.conversions.guards import usable_stamp_ns
+from pomato_ros.ros.conversions.image_decoding import SampleRange, decode_compressed_image, decode_image, meaning_of
 from pomato_ros.ros.conversions.input_error import InputError
-from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.frames import OdometryFrames, OdometryState
+from pomato_ros.ros.frames import OdometryFrames, OdometryState, unseen_motion
 from pomato_ros.ros.intake import Arrival, StampMonitor, StampVerdict
 from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.scale_inputs import ScaleInputs
@@ -29,7 +30,15 @@ from pomato_ros.structures import Frame, PoseArray, SceneEstimate
 
 LOG = logging.getLogger(__name__)
 UNDECODABLE, REPEATED, LATE = "undecodable", "repeated", "late"
+STAMPLESS = "bad_stamp"
+STAMP_DROPS = {
+    StampVerdict.REPEATED: REPEATED,
+    StampVerdict.LATE: LATE,
+    StampVerdict.UNCONFIRMED: "unconfirmed",
+}
 UNCALIBRATED, UNUSABLE = "no_camera_info", "unusable"
+INTERVALS_KEPT = 9
+SILENT_INTERVALS = 3.0  # a camera is silent after so many of its usual intervals, if that is longer than lost_after_s
 WAITING = "waiting"  # for the other frames of a hop, which never came
 
 
@@ -54,6 +63,12 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model."""
+
+
+def is_rectified_topic(name: str) -> bool:
+    """Whether an image topic's name says that it is rectified (image_rect); its camera_info is still the raw one's."""
+    last = name.removesuffix("/compressed").rsplit("/", 1)[-1]
+    return bool({"rect", "rectified"} & set(last.split("_")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +113,12 @@ class Perception:
         self._frames: OdometryFrames | None = None
         self._mount_assumed = False
         self._newest_ns: int | None = None  # stamp of the newest frame that the engine was given
+        self._intervals_s: deque[float] = deque(maxlen=INTERVALS_KEPT)  # between the newest frames
         self._received_ns: dict[int, int] = {}  # by stamp: when frames came that have no scene yet, steady clock
         self._camera_frame = ""
         self._camera_key: object = None
         self._rectifier: Rectifier | None = None
+        self._sample_range = SampleRange(config.input.sample_bits)
         self._logged_drop = ""
         self._epoch = 0
         self._timeline = 0
@@ -125,6 +142,7 @@ class Perception:
         self._received_ns.clear()
         self._frames = None
         self._newest_ns = None
+        self._intervals_s.clear()
         self._status.engine.resets += 1
         self._epoch += 1
 
@@ -138,8 +156,12 @@ class Perception:
         Nothing if this one was dropped (counted, with the reason) or only joined the window.
         """
         message = arrival.message
-        stamp_ns = stamp_ns_from_time(message.header.stamp)
-        if not self._accept_stamp(stamp_ns):
+        try:
+            stamp_ns = usable_stamp_ns(message.header.stamp)
+        except InputError as error:
+            self._drop(STAMPLESS, str(error))
+            return ()
+        if not self._accept_stamp(stamp_ns, arrival.received_ns):
             return ()
         try:
             image_rgb = self._decode(message)
@@ -170,18 +192,18 @@ class Perception:
             timeline=self._timeline,
         )
 
-    def _accept_stamp(self, stamp_ns: int) -> bool:
-        verdict = self._stamps.judge(stamp_ns)
+    def _accept_stamp(self, stamp_ns: int, received_ns: int) -> bool:
+        verdict = self._stamps.judge(stamp_ns, received_ns)
         if verdict is StampVerdict.JUMP:
             LOG.warning("image stamps jumped back to %d ns: clearing window, tracks, pose and scale", stamp_ns)
             self._status.input.time_jumps += 1
             self._forget_transforms()
             self.jump_in_time()
-            self._stamps.judge(stamp_ns)
+            self._stamps.judge(stamp_ns, received_ns)
             return True
         if verdict is StampVerdict.NEW:
             return True
-        kind = REPEATED if verdict is StampVerdict.REPEATED else LATE
+        kind = STAMP_DROPS[verdict]
         self._drop(kind, f"image stamp {stamp_ns} ns: expected newer than the last frame's, {verdict.value}")
         return False
 
@@ -190,8 +212,13 @@ class Perception:
         if isinstance(message, CompressedImage):
             self._status.input.encoding = message.format
             return decode_compressed_image(message, max_pixels)
-        self._status.input.encoding = message.encoding
-        return decode_image(message, max_pixels)
+        meaning = meaning_of(message.encoding)
+        image_rgb = decode_image(message, max_pixels, self._sample_range)
+        said = message.encoding if meaning == message.encoding.lower() else f"{message.encoding} (read as {meaning})"
+        if meaning.endswith("16"):
+            said = f"{message.encoding} ({self._sample_range.bits} bits)"
+        self._status.input.encoding = said
+        return image_rgb
 
     def _calibrate(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> bool:
         """Bring the rectifier up to date; False if the frame must wait for a calibration."""
@@ -211,17 +238,19 @@ class Perception:
         if self._camera_key is not None:
             LOG.warning("image size or camera_info changed (now %s): starting a new window", size)
             self._status.input.size_changes += size != self._status.input.image_size
-            self._start_new_window("image size or camera_info changed")
+            self._start_new_window("image size or camera_info changed", unseen_s=0.0)
         self._status.input.image_size = size
         self._rectifier = self._make_rectifier(camera_info, image_wh)
 
-    def _start_new_window(self, reason: str) -> None:
+    def _start_new_window(self, reason: str, unseen_s: float) -> None:
+        """Go on from the last pose, less certain of it by what the camera may have done in ``unseen_s``."""
         self.give_up_waiting(reason)
         self._engine.reset()
         self._received_ns.clear()
         self._status.engine.resets += 1
         if self._frames is not None:
-            self._frames.continue_from_last()
+            limits = self._config.robustness
+            self._frames.continue_from_last(unseen_motion(unseen_s, limits.unseen_speed, limits.unseen_turn))
 
     def _make_rectifier(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> Rectifier | None:
         status = self._status.input
@@ -230,18 +259,33 @@ class Perception:
             status.camera = "no camera_info: focal length estimated"
             return None
         try:
-            calibration = calibration_from_camera_info(camera_info, image_wh)
+            rectifier = self._rectifier_of(camera_info, image_wh)
         except InputError as error:
             LOG.warning("camera_info refused: %s", error)
             status.camera, status.camera_info_error = "camera_info refused: focal length estimated", str(error)
             status.camera_info_refused += 1
             return None
-        if calibration is None:
+        status.camera_info_error = "" if rectifier is None else rectifier.note
+        if rectifier is None:
             status.camera = "uncalibrated (camera_info K[0] == 0): focal length estimated"
             return None
-        rectifying = self._config.input.rectify and bool(calibration.distortion)
-        status.camera = "calibrated, distortion removed" if rectifying else "calibrated"
-        return Rectifier(calibration, remove_distortion=self._config.input.rectify)
+        status.camera = "calibrated, distortion removed" if rectifier.removes_distortion else "calibrated"
+        return rectifier
+
+    def _rectifier_of(self, camera_info: CameraInfo, image_wh: tuple[int, int]) -> Rectifier | None:
+        """The rectifier of a calibration; None where it is none.
+
+        Raises:
+            InputError: It cannot be one of this image.
+        """
+        calibration = calibration_from_camera_info(camera_info, image_wh)
+        if calibration is None:
+            return None
+        rectified = is_rectified_topic(self._status.input.stream.topic) and bool(calibration.distortion)
+        if rectified:
+            topic = self._status.input.stream.topic
+            LOG.info("'%s' is rectified, as its name says: P of camera_info is used, its distortion is not", topic)
+        return Rectifier(calibration, remove_distortion=self._config.input.rectify and not rectified)
 
     def _frame(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
         source, rectifier = self._config.scale.scale_source, self._rectifier
@@ -267,12 +311,17 @@ class Perception:
     def _watch_gap(self, stamp_ns: int, arrival: Arrival) -> None:
         """After a long silence the old window says nothing of the new frame: go on from the last pose.
 
-        A step that takes long leaves gaps too, but then frames were passed over.
+        A step that takes long leaves gaps too, but then frames were passed over; and a camera may be slow: then each
+        interval is as long as those before.
         """
         gap_s = 0.0 if self._newest_ns is None else (stamp_ns - self._newest_ns) * 1e-9
-        if not arrival.after_passed_over and gap_s > self._config.robustness.lost_after_s:
+        usual_s = float(np.median(self._intervals_s)) if self._intervals_s else np.inf
+        longest_s = max(self._config.robustness.lost_after_s, SILENT_INTERVALS * usual_s)
+        if not arrival.after_passed_over and gap_s > longest_s:
             LOG.warning("no frame for %.1f s: starting a new window", gap_s)
-            self._start_new_window(f"no frame for {gap_s:.1f} s")
+            self._start_new_window(f"no frame for {gap_s:.1f} s", unseen_s=gap_s)
+        elif gap_s > 0.0:
+            self._intervals_s.append(gap_s)
         self._newest_ns = stamp_ns
 
     def _odometry_frames(self) -> OdometryFrames:
@@ -301,9 +350,8 @@ class Perception:
         status = self._status.engine
         if str(error) != status.last_error:
             LOG.error("step failed on the frame of %d ns", stamp_ns, exc_info=error)
-        status.errors += 1
         status.out_of_memory += isinstance(error, OutOfMemory)
-        status.last_error, status.error_is_news = str(error), True
+        status.fail(str(error))
 
     def _step(self, frame: Frame) -> tuple[SceneEstimate, ...]:
         status, started = self._status.engine, time.monotonic()

@@ -5,7 +5,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.ros.conversions.camera_info import EQUIDISTANT, Calibration
-from pomato_ros.structures import Intrinsics
+from pomato_ros.ros.conversions.guards import check_intrinsics
+from pomato_ros.ros.conversions.input_error import InputError
+from pomato_ros.structures import Intrinsics, MaskArray
+
+LEAST_VALID_SHARE = 0.1  # of the rectified pixels that show the raw image; with fewer the distortion is no lens's
+WIDEST_RECTIFIED_RAD = np.deg2rad(120.0)  # a pinhole image of a wider view is all edge
 
 
 class Rectifier:
@@ -15,16 +20,29 @@ class Rectifier:
     """
 
     def __init__(self, calibration: Calibration, *, remove_distortion: bool) -> None:
-        """Prepare the sampling maps, where there is distortion to remove."""
+        """Prepare the sampling maps, where there is distortion to remove.
+
+        Raises:
+            InputError: No lens has this distortion.
+        """
         self._raw_intrinsics = calibration.raw
+        self.note = calibration.note
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
+        self._valid: MaskArray | None = None
         if not remove_distortion:
             self._intrinsics = calibration.rectified or calibration.raw
         elif not calibration.distortion:
             self._intrinsics = calibration.raw
         else:
             self._intrinsics = calibration.rectified or full_image_intrinsics(calibration)
+            check_intrinsics(self._intrinsics, "distortion of a lens, which leaves a rectified camera")
             self._maps = distortion_maps(calibration, self._intrinsics)
+            self._valid = self._valid_pixels()
+
+    @property
+    def removes_distortion(self) -> bool:
+        """Whether images are changed at all."""
+        return self._maps is not None
 
     @property
     def raw_intrinsics(self) -> Intrinsics:
@@ -36,6 +54,11 @@ class Rectifier:
         """Of the images that :meth:`rectify` returns."""
         return self._intrinsics
 
+    @property
+    def valid(self) -> MaskArray | None:
+        """(h, w) pixels of the rectified image that show the raw one; None where all do."""
+        return self._valid
+
     def rectify(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The (h, w, 3) image without distortion; the image itself where there is none to remove."""
         if self._maps is None:
@@ -46,15 +69,32 @@ class Rectifier:
         """The (h, w) depth of the same raw pixels without distortion: nearest pixels, NaN beyond the image."""
         if self._maps is None:
             return depth_m
-        x, y = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
-        columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+        columns, rows, inside = self._raw_pixels(depth_m.shape[1], depth_m.shape[0])
         height, width = depth_m.shape
-        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
         return np.where(inside, depth_m[rows.clip(0, height - 1), columns.clip(0, width - 1)], np.float32(np.nan))
+
+    def _raw_pixels(self, width: int, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64], MaskArray]:
+        """Columns and rows of the nearest raw pixels, and which of them are in a raw image of this size."""
+        assert self._maps is not None
+        x, y = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
+        columns, rows = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
+        return columns, rows, (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+
+    def _valid_pixels(self) -> MaskArray | None:
+        """See :attr:`valid`; one pixel at the border is left out too, since it is blended with what is not there."""
+        _, _, inside = self._raw_pixels(self._raw_intrinsics.width_px, self._raw_intrinsics.height_px)
+        if inside.mean() < LEAST_VALID_SHARE:
+            raise InputError(
+                f"camera_info: expected distortion of a lens, got one that leaves {100 * inside.mean():.1f} % of the "
+                "rectified image; calibrate the camera again, or set rectify false if the images are rectified"
+            )
+        if inside.all():
+            return None
+        return cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
 
 
 def full_image_intrinsics(calibration: Calibration) -> Intrinsics:
-    """Intrinsics for which every pixel of the rectified image lies inside the raw one."""
+    """Intrinsics for which every pixel of the rectified image lies inside the raw one, at most 120 degrees wide."""
     raw = calibration.raw
     size, distortion = (raw.width_px, raw.height_px), np.array(calibration.distortion)
     if calibration.distortion_model == EQUIDISTANT:
@@ -63,14 +103,12 @@ def full_image_intrinsics(calibration: Calibration) -> Intrinsics:
         )
     else:
         matrix, _ = cv2.getOptimalNewCameraMatrix(raw.matrix(), distortion, size, 0.0)
-    return Intrinsics(
-        fx_px=float(matrix[0, 0]),
-        fy_px=float(matrix[1, 1]),
-        cx_px=float(matrix[0, 2]),
-        cy_px=float(matrix[1, 2]),
-        width_px=raw.width_px,
-        height_px=raw.height_px,
-    )
+    fx_px, fy_px, cx_px, cy_px = (float(value) for value in (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]))
+    least_px = 0.5 * raw.width_px / np.tan(0.5 * WIDEST_RECTIFIED_RAD)
+    if 0.0 < fx_px < least_px:
+        fx_px, fy_px = float(least_px), float(least_px * raw.fy_px / raw.fx_px)
+        cx_px, cy_px = 0.5 * (raw.width_px - 1), 0.5 * (raw.height_px - 1)
+    return Intrinsics(fx_px, fy_px, cx_px, cy_px, raw.width_px, raw.height_px)
 
 
 def distortion_maps(calibration: Calibration, rectified: Intrinsics) -> tuple[np.ndarray, np.ndarray]:

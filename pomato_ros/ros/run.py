@@ -102,6 +102,7 @@ class Run:
         """Once a second: hear the inputs as publishers offer them now, and see what is on TF."""
         for one in self._inputs:
             one.match()
+        self._worker.revive()
         came = self._status.input
         came.other_transport = self._other_transport()
         metres = self._status.scale_input

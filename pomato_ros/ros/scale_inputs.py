@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from pomato_ros.config import PomatoConfig
 from pomato_ros.geometry.rigid import interpolate
 from pomato_ros.ros.companions import Companions
-from pomato_ros.ros.conversions.depth_decoding import at_image_size, check_registered, decode_depth
+from pomato_ros.ros.conversions.depth_decoding import at_image_size, check_has_depth, check_registered, decode_depth
 from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.ros.conversions.poses import matrix_from_pose
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
@@ -84,6 +84,7 @@ class ScaleInputs:
         try:
             self._check_aligned(message, camera_frame, camera)
             depth_m = at_image_size(decode_depth(message, self._max_pixels), image_wh)
+            check_has_depth(depth_m)
         except InputError as error:
             self._drop(UNUSABLE, str(error))
             return None

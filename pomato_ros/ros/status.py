@@ -100,6 +100,13 @@ class EngineStatus:
     stages: dict[str, Durations] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     model_error: str = ""
+    worker_restarts: int = 0
+    busy_since_s: float | None = None  # steady clock; None: no step at hand
+
+    def fail(self, sentence: str) -> None:
+        """Count an error and name it in the next diagnostics."""
+        self.errors += 1
+        self.last_error, self.error_is_news = sentence, True
 
 
 @dataclass(slots=True)
@@ -112,7 +119,8 @@ class OutputStatus:
     tf_refused: int = 0
     latency: Durations = field(default_factory=Durations)
     messages: Durations = field(default_factory=Durations)
-    age_ms: float | None = None
+    age_ms: float | None = None  # of the newest step's stamp by the node's clock when it was sent
+    ros_time_is_simulated: bool = False
 
 
 @dataclass(slots=True)
@@ -155,3 +163,7 @@ class NodeStatus:
     output: OutputStatus = field(default_factory=OutputStatus)
     scene: SceneStatus = field(default_factory=SceneStatus)
     mount: MountStatus = field(default_factory=MountStatus)
+
+    def note_callback_failure(self, sentence: str) -> None:
+        """Count something that went wrong outside a step."""
+        self.engine.fail(f"callback: {sentence}")

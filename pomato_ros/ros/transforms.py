@@ -83,7 +83,8 @@ def relative_pose(edges: Edges, target: str, source: str) -> PoseArray | None:
     target_ancestors = poses_in_ancestors(edges, target)
     for ancestor, ancestor_from_source in poses_in_ancestors(edges, source).items():
         if ancestor in target_ancestors:
-            return invert(target_ancestors[ancestor]) @ ancestor_from_source
+            pose = invert(target_ancestors[ancestor]) @ ancestor_from_source
+            return pose if is_rigid(pose) else None  # a chain of frames may lead beyond what a robot can be
     return None
 
 

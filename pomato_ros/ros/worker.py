@@ -15,6 +15,7 @@ from pomato_ros.ros.perception import Engine, Perception, StepResult
 from pomato_ros.ros.status import NodeStatus, SceneStatus
 
 LOG = logging.getLogger(__name__)
+LONGEST_REST_S = 0.2  # at once, so that a rate that changes meanwhile is followed
 
 
 @dataclass(slots=True)
@@ -45,12 +46,27 @@ class Worker:
         self._status = status
         self._wishes_lock = threading.Lock()
         self._wishes = Wishes()
-        self._thread = threading.Thread(target=self._run, name="pomato_worker", daemon=True)
+        self._thread = self._make_thread()
         self.max_rate_hz = 0.0  # 0: no limit
 
     def start(self) -> None:
         """Begin to take frames."""
         self._thread.start()
+
+    def revive(self) -> None:
+        """Start another thread if the worker's own has ended before it was stopped, as a library may make it."""
+        if self._thread.is_alive() or self._newest_frame.closed:
+            return
+        LOG.error("the worker's thread has ended: starting another")
+        self._status.engine.worker_restarts += 1
+        self._status.engine.fail(f"the worker's thread ended and was started again: {self._end}")
+        self.ask_reset()
+        self._thread = self._make_thread()
+        self._thread.start()
+
+    def _make_thread(self) -> threading.Thread:
+        self._end = "reason unknown"
+        return threading.Thread(target=self._run, name="pomato_worker", daemon=True)
 
     def stop(self) -> None:
         """Finish the step at hand and end."""
@@ -71,14 +87,23 @@ class Worker:
             self._wishes.config = config
 
     def _run(self) -> None:
-        while (arrival := self._newest_frame.take()) is not None:
-            started_s = time.monotonic()
-            try:
-                self._process(arrival)
-            except Exception as error:  # the thread must live on: nobody would start another
-                LOG.exception("a frame could not be processed")
-                self._count_error(f"processing: {type(error).__name__}: {error}")
-            self._rest(started_s)
+        try:
+            while (arrival := self._newest_frame.take()) is not None:
+                self._status.engine.busy_since_s = started_s = time.monotonic()
+                self._survive(arrival)
+                self._status.engine.busy_since_s = None
+                self._rest(started_s)
+        except BaseException as error:  # what ends a thread, as SystemExit: `revive` starts another and says why
+            self._end = f"{type(error).__name__}: {error}"
+        finally:
+            self._status.engine.busy_since_s = None
+
+    def _survive(self, arrival: Arrival) -> None:
+        try:
+            self._process(arrival)
+        except Exception as error:  # one frame costs no more than itself
+            LOG.exception("a frame could not be processed")
+            self._status.engine.fail(f"processing: {type(error).__name__}: {error}")
 
     def _process(self, arrival: Arrival) -> None:
         self._obey()
@@ -100,11 +125,6 @@ class Worker:
         if wishes.config is not None:
             self._perception.change_config(wishes.config)
 
-    def _count_error(self, sentence: str) -> None:
-        status = self._status.engine
-        status.errors += 1
-        status.last_error, status.error_is_news = sentence, True
-
     def _hand_on(self, result: StepResult) -> None:
         """Publish; a message that cannot be built or sent is an error of its own kind."""
         self._status.scene = scene_status(result)
@@ -112,11 +132,15 @@ class Worker:
             self._publish(result)
         except Exception as error:
             LOG.exception("publishing the step of %d ns failed", result.scene.stamp_ns)
-            self._count_error(f"publishing: {error}")
+            self._status.engine.fail(f"publishing: {error}")
 
     def _rest(self, started_s: float) -> None:
-        if self.max_rate_hz > 0.0:
-            self._newest_frame.sleep(max(0.0, 1.0 / self.max_rate_hz - (time.monotonic() - started_s)))
+        """Until the rate allows another step; a change of the rate counts at once."""
+        while self.max_rate_hz > 0.0 and not self._newest_frame.closed:
+            left_s = 1.0 / self.max_rate_hz - (time.monotonic() - started_s)
+            if left_s <= 0.0:
+                return
+            self._newest_frame.sleep(min(left_s, LONGEST_REST_S))
 
 
 def scene_status(result: StepResult) -> SceneStatus:

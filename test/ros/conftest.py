@@ -1,10 +1,14 @@
 """A fake engine that knows the answer, and a small graph of real nodes in a context of their own."""
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -306,6 +310,84 @@ class Graph:
         self.client.destroy_node()
         self.executor.shutdown()
         rclpy.shutdown(context=self.context)
+
+
+class NodeProcess:
+    """A node in a process of its own, as it runs on a robot, and a client that spins only when asked to."""
+
+    def __init__(self, script: str, parameters: dict[str, Any], log: Path) -> None:
+        self.domain_id = next(DOMAINS)
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=self.domain_id)
+        self.client = Node("client", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.client)
+        self.diagnoses: list[Any] = []
+        topic = topics.DIAGNOSTICS
+        self.client.create_subscription(topic.message_type, topic.name, self.diagnoses.append, topic.qos())
+        self.image_publisher = self.client.create_publisher(Image, "image", 10)
+        self.log = log
+        options = [f"{name}:={json.dumps(value)}" for name, value in {"tf_timeout": 0.0, **parameters}.items()]
+        arguments = [word for option in options for word in ("-p", option)]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name(script)), "--ros-args", *arguments],
+                env={**os.environ, "ROS_DOMAIN_ID": str(self.domain_id)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    def spin_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 3 * TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, f"the node ended: {self.log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, (
+                f"waited {timeout_s} s in vain for {what}: {self.log.read_text()[-2000:]}"
+            )
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def wait_until_active(self) -> None:
+        self.spin_until(lambda: self.image_publisher.get_subscription_count() > 0, "the node's subscription")
+
+    def call(self, service_type: Any, name: str, request: Any) -> Any:
+        client = self.client.create_client(service_type, name)
+        self.spin_until(client.service_is_ready, name)
+        future = client.call_async(request)
+        self.spin_until(future.done, f"an answer of {name}")
+        self.client.destroy_client(client)
+        return future.result()
+
+    def diagnosis(self, component: str) -> Any:
+        """The next status of a component."""
+        count = len(self.diagnoses) + 1
+        self.spin_until(lambda: len(self.diagnoses) > count, "diagnostics")
+        return next(one for one in self.diagnoses[-1].status if one.name.endswith(f": {component}"))
+
+    def value(self, component: str, key: str) -> str:
+        return {pair.key: pair.value for pair in self.diagnosis(component).values}[key]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.client.destroy_node()
+        self.executor.shutdown()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture(scope="module")
+def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts node processes with the engine of this file and given parameters; ends them after the module's tests."""
+    processes: list[NodeProcess] = []
+    folder = tmp_path_factory.mktemp("nodes")
+
+    def start(**parameters: Any) -> NodeProcess:
+        processes.append(NodeProcess("known_engine_node.py", parameters, folder / f"node{len(processes)}.log"))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.close()
 
 
 @pytest.fixture

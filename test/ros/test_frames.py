@@ -11,6 +11,7 @@ from pomato_ros.ros.frames import (
     floor_variance,
     is_rigid,
     looks_like_body_frame,
+    unseen_motion,
 )
 
 SECOND_NS = 1_000_000_000
@@ -116,7 +117,7 @@ def test_a_new_world_begins_where_the_old_one_ended() -> None:
     frames = OdometryFrames(base_from_optical)
     before = moved_base((2.0, 1.0, 0.0), 0.7)
     frames.update(0, camera_motion(before, base_from_optical), np.eye(6))
-    frames.continue_from_last()
+    frames.continue_from_last(np.zeros((6, 6)))
     same_place = frames.update(SECOND_NS, np.eye(4), np.eye(6))
     np.testing.assert_allclose(same_place.odom_from_base, before, atol=1e-12)
     onward = frames.update(2 * SECOND_NS, camera_motion(moved_base((1.0, 0.0, 0.0), 0.0), base_from_optical), np.eye(6))
@@ -167,7 +168,7 @@ def test_a_pose_that_grew_no_less_certain_still_has_an_uncertain_twist() -> None
 def test_a_new_world_is_no_more_certain_than_its_beginning() -> None:
     frames = OdometryFrames(MOUNTS[1])
     before = frames.update(0, camera_motion(moved_base((2.0, 1.0, 0.0), 0.7), MOUNTS[1]), np.eye(6) * 0.01)
-    frames.continue_from_last()
+    frames.continue_from_last(np.zeros((6, 6)))
     after = frames.update(SECOND_NS, np.eye(4), np.eye(6) * 1e-6)
     growth = after.pose_covariance - before.pose_covariance
     assert np.linalg.eigvalsh(growth).min() >= 0.0
@@ -176,6 +177,24 @@ def test_a_new_world_is_no_more_certain_than_its_beginning() -> None:
     onward = frames.update(2 * SECOND_NS, way, np.eye(6) * 1e-6)
     heading_error_m2 = 0.01 * 3.0**2
     assert np.trace(onward.pose_covariance[:3, :3]) > np.trace(before.pose_covariance[:3, :3]) + heading_error_m2
+
+
+def test_the_longer_nothing_was_seen_the_less_certain_the_pose() -> None:
+    frames = OdometryFrames(MOUNTS[1])
+    before = frames.update(0, np.eye(4), np.eye(6) * 1e-6)
+    frames.continue_from_last(unseen_motion(30.0, speed_m_s=0.5, turn_rad_s=0.5))
+    after = frames.update(30 * SECOND_NS, np.eye(4), np.eye(6) * 1e-6)
+    np.testing.assert_allclose(after.odom_from_base, before.odom_from_base, atol=1e-12)
+    deviations = np.sqrt(np.diag(after.pose_covariance))
+    np.testing.assert_allclose(deviations[:3], 15.0, rtol=1e-3)
+    np.testing.assert_allclose(deviations[3:], np.pi, rtol=1e-3)  # any heading
+
+
+def test_a_pose_beyond_the_earth_counts_as_lost() -> None:
+    frames = OdometryFrames(assumed_mount())
+    far = np.eye(4)
+    far[0, 3] = 1e200
+    assert frames.update(0, far, np.eye(6)).lost
 
 
 def test_only_an_upright_camera_axis_looks_like_a_body_frame() -> None:

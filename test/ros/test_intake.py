@@ -4,6 +4,9 @@ import pytest
 
 from pomato_ros.ros.intake import JUMP_BACK_NS, LATE_FRAMES_IN_A_ROW, NewestFrame, StampMonitor, StampVerdict
 
+SECOND_NS = 1_000_000_000
+STRANGE = StampVerdict.UNCONFIRMED
+
 
 def test_the_newest_frame_wins_and_the_others_are_passed_over() -> None:
     newest = NewestFrame()
@@ -47,23 +50,33 @@ def test_a_cleared_frame_is_gone() -> None:
         ([5, 6, 7], [StampVerdict.NEW] * 3),
         ([5, 5, 6], [StampVerdict.NEW, StampVerdict.REPEATED, StampVerdict.NEW]),
         ([5, 4, 6], [StampVerdict.NEW, StampVerdict.LATE, StampVerdict.NEW]),
-        ([JUMP_BACK_NS + 5, 5, 6], [StampVerdict.NEW, StampVerdict.JUMP, StampVerdict.NEW]),
+        ([2 * JUMP_BACK_NS, 5, 6, 7], [StampVerdict.NEW, STRANGE, StampVerdict.JUMP, StampVerdict.NEW]),
+        ([2 * JUMP_BACK_NS, 5, 2 * JUMP_BACK_NS + 6], [StampVerdict.NEW, STRANGE, StampVerdict.NEW]),
+        ([5, 3600 * SECOND_NS, 6, 7], [StampVerdict.NEW, STRANGE, StampVerdict.NEW, StampVerdict.NEW]),
+        ([5, 3600 * SECOND_NS, 3601 * SECOND_NS], [StampVerdict.NEW, STRANGE, StampVerdict.NEW]),
+        ([5, 300 * SECOND_NS, 6, 301 * SECOND_NS, 7], [StampVerdict.NEW, STRANGE] * 2 + [StampVerdict.NEW]),
     ],
 )
 def test_verdicts(stamps: list[int], verdicts: list[StampVerdict]) -> None:
     monitor = StampMonitor()
-    assert [monitor.judge(stamp) for stamp in stamps] == verdicts
+    assert [monitor.judge(stamp, received_ns=index) for index, stamp in enumerate(stamps)] == verdicts
+
+
+def test_a_gap_in_stamps_as_long_as_the_silence_is_no_jump() -> None:
+    monitor = StampMonitor()
+    monitor.judge(0, 0)
+    assert monitor.judge(600 * SECOND_NS, 600 * SECOND_NS) is StampVerdict.NEW
 
 
 def test_frames_that_stay_late_are_a_jump() -> None:
     monitor = StampMonitor()
-    monitor.judge(1000)
-    verdicts = [monitor.judge(10 + index) for index in range(LATE_FRAMES_IN_A_ROW + 1)]
+    monitor.judge(1000, 0)
+    verdicts = [monitor.judge(10 + index, 0) for index in range(LATE_FRAMES_IN_A_ROW + 1)]
     assert verdicts[-2:] == [StampVerdict.JUMP, StampVerdict.NEW]
 
 
 def test_after_forgetting_any_stamp_is_new() -> None:
     monitor = StampMonitor()
-    monitor.judge(10 * JUMP_BACK_NS)
+    monitor.judge(10 * JUMP_BACK_NS, 0)
     monitor.forget()
-    assert monitor.judge(1) is StampVerdict.NEW
+    assert monitor.judge(1, 0) is StampVerdict.NEW

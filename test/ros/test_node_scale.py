@@ -378,9 +378,10 @@ def test_after_a_jump_in_time_tf_of_before_is_forgotten(
     send = TransformSender(graph)
     send("odom_wheel", "base_link", fakes.START_NS + 9 * fakes.FRAME_NS, START)
     graph.step(9)
-    graph.step(0)  # a bag begins again
-    send("odom_wheel", "base_link", fakes.START_NS + fakes.FRAME_NS, START @ STEP)
+    graph.step(0)  # a bag begins again: the second of its frames confirms it
     graph.step(1)
+    send("odom_wheel", "base_link", fakes.START_NS + 2 * fakes.FRAME_NS, START @ STEP)
+    graph.step(2)
     assert graph.engine.frames[1].prior_from_camera is None
     np.testing.assert_allclose(graph.engine.frames[2].prior_from_camera, START @ STEP @ assumed_mount(), atol=1e-9)
 

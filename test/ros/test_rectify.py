@@ -1,8 +1,12 @@
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
 
 from pomato_ros.ros.conversions.camera_info import Calibration
+from pomato_ros.ros.conversions.guards import check_intrinsics
+from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.structures import Intrinsics
 
@@ -75,3 +79,34 @@ def test_the_driver_chooses_the_rectified_camera_by_p() -> None:
     rectified = Intrinsics(100.0, 100.0, 80.0, 60.0, *WH)
     rectifier = Rectifier(Calibration(RAW, rectified, *DISTORTIONS[0]), remove_distortion=True)
     assert rectifier.intrinsics == rectified
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("plumb_bob", (1e30, 0.0, 0.0, 0.0, 0.0)),
+        ("equidistant", (1e6, 1e6, 1e6, 1e6)),
+        ("plumb_bob", (-5.0, 10.0, 0.0, 0.0)),
+    ],
+)
+def test_distortion_of_no_lens_is_refused_or_leaves_a_camera(model: str, distortion: tuple[float, ...]) -> None:
+    with contextlib.suppress(InputError):
+        rectifier = Rectifier(Calibration(RAW, None, model, distortion), remove_distortion=True)
+        check_intrinsics(rectifier.intrinsics, "K")
+
+
+def test_a_half_sphere_becomes_a_camera_of_120_degrees() -> None:
+    raw = Intrinsics(50.0, 50.0, 79.5, 59.5, *WH)
+    rectifier = Rectifier(Calibration(raw, None, "equidistant", (0.01, 0.0, 0.0, 0.0)), remove_distortion=True)
+    width_rad = 2 * np.arctan(0.5 * WH[0] / rectifier.intrinsics.fx_px)
+    assert np.deg2rad(90) < width_rad <= np.deg2rad(121)
+
+
+def test_pixels_beyond_the_raw_image_are_not_valid() -> None:
+    model, distortion = DISTORTIONS[0]
+    wide = Intrinsics(70.0, 70.0, 79.5, 59.5, *WH)  # as alpha = 1 makes it: all raw pixels are kept
+    rectifier = Rectifier(Calibration(RAW, wide, model, distortion), remove_distortion=True)
+    assert rectifier.valid is not None
+    white = rectifier.rectify(np.full((WH[1], WH[0], 3), 255, np.uint8))[..., 0]
+    assert (white[rectifier.valid] == 255).all()
+    assert (white[~rectifier.valid] == 255).mean() < 0.2  # but for the border that is left out

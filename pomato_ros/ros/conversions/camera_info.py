@@ -6,11 +6,13 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from pomato_ros.ros.conversions.guards import check_intrinsics
 from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.structures import Intrinsics
 
 PLUMB_BOB, RATIONAL, EQUIDISTANT = "plumb_bob", "rational_polynomial", "equidistant"
-DISTORTION_LENGTHS = {PLUMB_BOB: (4, 5), RATIONAL: (8, 12, 14), EQUIDISTANT: (4,), "fisheye": (4,)}
+OPENCV_LENGTHS = (2, 4, 5, 8, 12, 14)  # k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tau_x tau_y: shorter ones are beginnings
+NAMES = {"radtan": PLUMB_BOB, "fisheye": EQUIDISTANT}  # what Kalibr and OpenCV call them
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,14 @@ class Calibration:
 
     ``distortion_model`` is empty for a camera without distortion. ``rectified`` are the intrinsics that the driver
     intends for the rectified image (its P), None where it gives none or where P belongs to a rotated stereo pair.
+    ``note`` says what of the message could not be used; empty: nothing.
     """
 
     raw: Intrinsics
     rectified: Intrinsics | None
     distortion_model: str
     distortion: tuple[float, ...]
+    note: str = ""
 
 
 def calibration_from_camera_info(message: CameraInfo, image_wh: tuple[int, int]) -> Calibration | None:
@@ -37,13 +41,14 @@ def calibration_from_camera_info(message: CameraInfo, image_wh: tuple[int, int])
         return None
     check_finite(message)
     raw = region_intrinsics(message, *pinhole(message.k, row_length=3))
+    check_intrinsics(raw, "K")
     if (raw.width_px, raw.height_px) != image_wh:
         raise InputError(
             f"camera_info is for {raw.width_px}x{raw.height_px} pixels (after binning and roi), the image has "
             f"{image_wh[0]}x{image_wh[1]}; calibrate at this size or remap camera_info to the right topic"
         )
-    model, distortion = distortion_of(message)
-    return Calibration(raw, rectified_intrinsics(message), model, distortion)
+    model, distortion, note = distortion_of(message)
+    return Calibration(raw, rectified_intrinsics(message), model, distortion, note)
 
 
 def check_finite(message: CameraInfo) -> None:
@@ -84,22 +89,44 @@ def rectified_intrinsics(message: CameraInfo) -> Intrinsics | None:
     turned = np.any(message.r) and not np.allclose(np.reshape(message.r, (3, 3)), np.eye(3), atol=1e-6)
     if turned or message.p[0] <= 0.0 or message.p[5] <= 0.0:
         return None
-    return region_intrinsics(message, *pinhole(message.p, row_length=4))
+    rectified = region_intrinsics(message, *pinhole(message.p, row_length=4))
+    check_intrinsics(rectified, "P")
+    return rectified
 
 
-def distortion_of(message: CameraInfo) -> tuple[str, tuple[float, ...]]:
-    """Model name and coefficients; an empty name where every coefficient is zero."""
+def distortion_of(message: CameraInfo) -> tuple[str, tuple[float, ...], str]:
+    """Model, coefficients, and what could not be used of them; an empty model where there is no distortion.
+
+    Drivers pad what they send, so that zeros beyond a model's own coefficients say nothing, and plumb_bob and
+    rational_polynomial are one model of which either may send any beginning. Without a model's name five coefficients
+    or more are of that one; four may be a fisheye's. Distortion that has no one meaning is left in the image.
+    """
     coefficients = tuple(float(value) for value in message.d)
     if not any(coefficients):
-        return "", ()
-    lengths = DISTORTION_LENGTHS.get(message.distortion_model)
-    if lengths is None or len(coefficients) not in lengths:
-        known = "; ".join(f"{name} with {' or '.join(map(str, sizes))}" for name, sizes in DISTORTION_LENGTHS.items())
-        raise InputError(
-            f"camera_info distortion: expected {known} coefficients, got '{message.distortion_model}' with "
-            f"{len(coefficients)}"
-        )
-    return (EQUIDISTANT if message.distortion_model == "fisheye" else message.distortion_model), coefficients
+        return "", (), ""
+    name = NAMES.get(message.distortion_model, message.distortion_model)
+    if name == EQUIDISTANT and len(coefficients) >= 4 and not any(coefficients[4:]):
+        return EQUIDISTANT, coefficients[:4], ""
+    if name in (PLUMB_BOB, RATIONAL) or (not name and len(coefficients) > 4):
+        used = shortest_opencv(coefficients)
+        if used is not None:
+            return (PLUMB_BOB if len(used) <= 5 else RATIONAL), used, ""
+    return (
+        "",
+        (),
+        f"camera_info distortion: expected {PLUMB_BOB} or {RATIONAL} with {', '.join(map(str, OPENCV_LENGTHS))} "
+        f"coefficients or {EQUIDISTANT} with 4, got '{message.distortion_model}' with {len(coefficients)}: K is used, "
+        "the distortion stays in the image; calibrate with one of these models",
+    )
+
+
+def shortest_opencv(coefficients: tuple[float, ...]) -> tuple[float, ...] | None:
+    """The coefficients padded or cut to a length that OpenCV takes; None where they are too many or too few."""
+    if len(coefficients) not in OPENCV_LENGTHS:
+        return None
+    needed = max(place for place, value in enumerate(coefficients, start=1) if value)
+    length = min(size for size in OPENCV_LENGTHS if size >= max(needed, 4))
+    return (coefficients + (0.0,) * length)[:length]
 
 
 def camera_info_key(message: CameraInfo) -> tuple[object, ...]:

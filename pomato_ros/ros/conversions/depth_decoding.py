@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image
 
 from pomato_ros.ros.conversions.camera_info import check_finite, pinhole, region_intrinsics
+from pomato_ros.ros.conversions.guards import DEEPEST_M
 from pomato_ros.ros.conversions.image_decoding import Encoding, check_size, image_rows
 from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.structures import Intrinsics
@@ -18,6 +19,7 @@ SAMPLES: dict[str, np.dtype[Any]] = {
     "mono16": np.dtype(np.uint16),
     METRES: np.dtype(np.float32),
 }
+LEAST_SHARE = 0.005  # of the pixels with depth: with fewer a frame says nothing
 REGISTERED_SHARE = 0.02  # of the focal length and of the image's width: cameras that differ by more are two
 
 
@@ -39,7 +41,21 @@ def decode_depth(message: Image, max_pixels: int) -> NDArray[np.float32]:
     values = rows.view(sample.newbyteorder(">" if message.is_bigendian else "<")).astype(np.float32)
     depth_m = values * np.float32(1e-3) if sample.itemsize == 2 else values
     with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan))
+        return np.where((depth_m > 0) & (depth_m < DEEPEST_M), depth_m, np.float32(np.nan))
+
+
+def check_has_depth(depth_m: NDArray[np.float32]) -> None:
+    """Refuse a depth image that says nothing.
+
+    Raises:
+        InputError: Too few of the (h, w) depths are valid.
+    """
+    share = float(np.isfinite(depth_m).mean())
+    if share < LEAST_SHARE:
+        raise InputError(
+            f"depth image: expected depth between 0 and {DEEPEST_M:.0f} m at {100 * LEAST_SHARE:.1f} % of the pixels "
+            f"or more, got it at {100 * share:.1f} %; the sensor is covered or dead, or {METRES} holds millimetres"
+        )
 
 
 def at_image_size(depth_m: NDArray[np.float32], image_wh: tuple[int, int]) -> NDArray[np.float32]:

@@ -16,6 +16,10 @@ from pomato_ros.ros.conversions.input_error import InputError
 Bytes = NDArray[np.uint8]
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+SYNONYMS = {"8uc1": "mono8", "8uc3": "bgr8", "8uc4": "bgra8"}  # OpenCV's channels are blue, green, red
+SAMPLE_BITS = (8, 10, 12, 14, 16)
+SAMPLED_EVERY = 4  # rows and columns, to read the range of samples
+BRIGHT_SHARE = 0.999  # of the samples lie in the range: hot pixels do not
 TRAILER_BYTES = 4096  # some cameras pad a file after its end marker
 
 
@@ -30,23 +34,66 @@ class Encoding:
     even_width: bool = False
 
 
-def decode_image(message: Image, max_pixels: int) -> Bytes:
+class SampleRange:
+    """How many of their 16 bits a camera's samples use: 10- and 12-bit cameras leave the upper ones empty.
+
+    Read from the data, and only ever widened, so that brightness does not flicker.
+    """
+
+    def __init__(self, bits: int = 0) -> None:
+        """``bits`` used, 8 to 16; 0: read from the data."""
+        self._given = bits
+        self.bits = max(bits, SAMPLE_BITS[0])
+
+    def upper_byte(self, samples: NDArray[np.uint16]) -> Bytes:
+        """The upper 8 of the bits that are used, of (rows, samples); brighter ones are white."""
+        if not self._given:
+            brightest = np.sort(samples[::SAMPLED_EVERY, ::SAMPLED_EVERY], axis=None)
+            level = int(brightest[int(BRIGHT_SHARE * (len(brightest) - 1))])
+            self.bits = max(self.bits, min(bits for bits in SAMPLE_BITS if level < 1 << bits))
+        return np.minimum(samples >> (self.bits - 8), 255).astype(np.uint8)
+
+
+def decode_image(message: Image, max_pixels: int, sample_range: SampleRange | None = None) -> Bytes:
     """The (h, w, 3) uint8 RGB pixels of a raw image.
 
-    Honours ``step`` and ``is_bigendian``; 16-bit samples keep their upper 8 bits.
+    Honours ``step`` and ``is_bigendian``; of 16-bit samples the upper 8 of the bits in ``sample_range`` are kept, by
+    default of all 16.
 
     Raises:
         InputError: Unknown encoding, no pixels, more than ``max_pixels``, or too little data.
     """
-    encoding = ENCODINGS.get(message.encoding.lower())
+    encoding = ENCODINGS.get(meaning_of(message.encoding))
     if encoding is None:
         raise InputError(
             f"image encoding: expected one of {', '.join(ENCODINGS)}; got '{message.encoding}'. "
-            "Convert it upstream or open an issue that names it"
+            f"{hint_for(message.encoding)}"
         )
     check_size(message.width, message.height, max_pixels)
     check_even(message, encoding)
-    return np.ascontiguousarray(encoding.to_rgb(image_rows(message, encoding)))
+    rows = image_rows(message, encoding)
+    if encoding.bytes_per_sample == 2:
+        rows = (sample_range or SampleRange(16)).upper_byte(samples_16(message, rows))
+    return np.ascontiguousarray(encoding.to_rgb(rows))
+
+
+def samples_16(message: Image, rows: Bytes) -> NDArray[np.uint16]:
+    """The 16-bit samples of rows of bytes."""
+    order = ">u2" if message.is_bigendian else "<u2"
+    return np.ascontiguousarray(rows).view(order).astype(np.uint16)
+
+
+def meaning_of(encoding: str) -> str:
+    """The name of the encoding that this one stands for; `cv2_to_imgmsg` names images by their type where not told."""
+    name = encoding.lower()
+    return SYNONYMS.get(name, name)
+
+
+def hint_for(encoding: str) -> str:
+    """What to do about an encoding that is none of an image's."""
+    if encoding in ("16UC1", "32FC1"):
+        return f"{encoding} is depth: it belongs on depth/image"
+    return "Convert it upstream or open an issue that names it"
 
 
 def decode_compressed_image(message: CompressedImage, max_pixels: int) -> Bytes:
@@ -96,7 +143,7 @@ def check_even(message: Image, encoding: Encoding) -> None:
 
 
 def image_rows(message: Image, encoding: Encoding) -> Bytes:
-    """The rows of an image as (rows, bytes) without padding, 16-bit samples reduced to their upper byte."""
+    """The rows of an image as (rows, bytes) without padding."""
     row_bytes = message.width * encoding.bytes_per_pixel
     if message.step < row_bytes:
         raise InputError(
@@ -110,10 +157,7 @@ def image_rows(message: Image, encoding: Encoding) -> Bytes:
             f"{rows * message.step} bytes, got {len(message.data)}; the message was cut short"
         )
     data = np.frombuffer(message.data, np.uint8, count=rows * message.step)
-    data = data.reshape(rows, message.step)[:, :row_bytes]
-    if encoding.bytes_per_sample == 1:
-        return data
-    return data[:, 0 if message.is_bigendian else 1 :: 2]
+    return data.reshape(rows, message.step)[:, :row_bytes]
 
 
 def check_complete(data: bytes, file_format: str) -> None:
@@ -153,6 +197,8 @@ def make_encodings() -> dict[str, Encoding]:
         "bgr8": Encoding(3, bgr),
         "rgba8": Encoding(4, partial(channels_to_rgb, channels=4, order=(0, 1, 2))),
         "bgra8": Encoding(4, partial(channels_to_rgb, channels=4, order=(2, 1, 0))),
+        "rgb16": Encoding(6, rgb, bytes_per_sample=2),
+        "bgr16": Encoding(6, bgr, bytes_per_sample=2),
         "mono8": Encoding(1, grey),
         "mono16": Encoding(2, grey, bytes_per_sample=2),
         "yuv422": uyvy,

@@ -6,7 +6,7 @@ from nav_msgs.msg import Odometry, Path
 from std_msgs.msg import Header
 
 from pomato_ros.geometry.rigid import matrix_from_quaternion_xyzw, pose_from, quaternion_xyzw_from_matrix
-from pomato_ros.ros.frames import OdometryState
+from pomato_ros.ros.frames import FARTHEST_M, OdometryState
 from pomato_ros.structures import PoseArray
 
 
@@ -64,8 +64,8 @@ def matrix_from_position_and_turn(position: Point | Vector3, turn: Quaternion) -
         ValueError: The quaternion has no direction or a value is not finite.
     """
     translation = np.array([position.x, position.y, position.z])
-    if not np.isfinite(translation).all():
-        raise ValueError(f"expected a finite position, got {translation}; check who sends it")
+    if not np.abs(translation).max() <= FARTHEST_M:
+        raise ValueError(f"expected a position within {FARTHEST_M:.0e} m, got {translation}; check who sends it")
     return pose_from(matrix_from_quaternion_xyzw([turn.x, turn.y, turn.z, turn.w]), translation)
 
 

@@ -67,10 +67,41 @@ def test_known_distortion_models_are_accepted(model: str, count: int) -> None:
     assert (calibration.distortion_model, len(calibration.distortion)) == (model, count)
 
 
-@pytest.mark.parametrize(("model", "count"), [("thin_prism", 5), ("plumb_bob", 3), ("", 5)])
-def test_unknown_distortion_is_refused(model: str, count: int) -> None:
-    with pytest.raises(InputError, match="distortion"):
-        calibration_from_camera_info(info(distortion_model=model, d=[0.01] * count), WH)
+@pytest.mark.parametrize(
+    ("model", "given", "meant", "used"),
+    [
+        ("equidistant", [0.1, 0.2, 0.3, 0.4, 0.0], "equidistant", [0.1, 0.2, 0.3, 0.4]),
+        ("equidistant", [0.1, 0.2, 0.3, 0.4] + [0.0] * 10, "equidistant", [0.1, 0.2, 0.3, 0.4]),
+        ("fisheye", [0.1, 0.2, 0.3, 0.4], "equidistant", [0.1, 0.2, 0.3, 0.4]),
+        ("radtan", [0.1, 0.2, 0.3, 0.4], "plumb_bob", [0.1, 0.2, 0.3, 0.4]),
+        ("plumb_bob", [0.1, 0.2], "plumb_bob", [0.1, 0.2, 0.0, 0.0]),
+        ("plumb_bob", [0.1, 0.2, 0.3, 0.4, 0.5] + [0.0] * 9, "plumb_bob", [0.1, 0.2, 0.3, 0.4, 0.5]),
+        ("plumb_bob", [0.1] * 8, "rational_polynomial", [0.1] * 8),
+        ("rational_polynomial", [0.1] * 5, "plumb_bob", [0.1] * 5),
+        ("", [0.1] * 5, "plumb_bob", [0.1] * 5),
+    ],
+)
+def test_coefficients_of_one_meaning_are_used(model: str, given: list[float], meant: str, used: list[float]) -> None:
+    calibration = calibration_from_camera_info(info(distortion_model=model, d=given), WH)
+    assert calibration is not None
+    assert (calibration.distortion_model, list(calibration.distortion), calibration.note) == (meant, used, "")
+
+
+@pytest.mark.parametrize(
+    ("model", "count"), [("thin_prism", 5), ("plumb_bob", 3), ("", 4), ("equidistant", 5), ("plumb_bob", 15)]
+)
+def test_distortion_without_one_meaning_stays_in_the_image_and_k_is_used(model: str, count: int) -> None:
+    calibration = calibration_from_camera_info(info(distortion_model=model, d=[0.01] * count), WH)
+    assert calibration is not None
+    assert (calibration.distortion_model, calibration.distortion) == ("", ())
+    assert f"got '{model}' with {count}" in calibration.note
+
+
+@pytest.mark.parametrize("focal_px", [1e-300, 1e-6, 0.9, 1e300, float("nan")])
+def test_focal_lengths_of_no_lens_are_refused(focal_px: float) -> None:
+    matrix = [focal_px, 0.0, 300.0, 0.0, focal_px, 180.0, 0.0, 0.0, 1.0]
+    with pytest.raises(InputError, match="focal lengths"):
+        calibration_from_camera_info(info(k=matrix), WH)
 
 
 def test_p_counts_only_where_the_camera_is_not_turned() -> None:
