@@ -31,7 +31,7 @@ def save_cloud(scene: SceneEstimate, odom_from_optical: PoseArray, folder: Path)
     vertices["confidence"] = scene.confidence[valid]
     vertices["dynamic"] = scene.dynamic_mask[valid]
     path = new_file(folder, f"cloud_{scene.stamp_ns}.ply")
-    path.write_bytes(ply_header(len(vertices)) + vertices.tobytes())
+    write_whole(path, ply_header(len(vertices)) + vertices.tobytes())
     return path
 
 
@@ -46,7 +46,7 @@ def save_trajectory(trajectory: list[tuple[int, PoseArray]], folder: Path) -> Pa
     """Write stamped poses odom <- base as lines of ``seconds tx ty tz qx qy qz qw``; the new file's path."""
     lines = [trajectory_line(stamp_ns, pose) for stamp_ns, pose in trajectory]
     path = new_file(folder, f"trajectory_{trajectory[-1][0]}.txt")
-    path.write_text("\n".join(["# timestamp tx ty tz qx qy qz qw", *lines, ""]), encoding="ascii")
+    write_whole(path, "\n".join(["# timestamp tx ty tz qx qy qz qw", *lines, ""]).encode("ascii"))
     return path
 
 
@@ -57,7 +57,24 @@ def trajectory_line(stamp_ns: int, pose: PoseArray) -> str:
     return f"{sec}.{nanosec:09d} " + " ".join(f"{value:.9f}" for value in values)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there, as on a disk that becomes full.
+
+    Raises:
+        OSError: It cannot be written; nothing of it is left.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
 def new_file(folder: Path, name: str) -> Path:
-    """A path inside ``folder``, which is made if it is missing."""
+    """A path inside ``folder``, which is made if it is missing; ``~`` is the home."""
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        folder = folder.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name

@@ -497,7 +497,7 @@ def test_an_image_size_that_no_network_has_is_refused(saved: Path, size: str) ->
 def test_sizes_beyond_any_network_are_refused_before_one_is_built(
     tiny_config: NetworkConfig, saved: Path, name: str, value: float
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"{name} must be .* at most"):
+    with pytest.raises(ConfigError, match=rf"{name} must be .*at most"):
         dataclasses.replace(tiny_config, **{name: value})
     tensors, header = contents(saved)
     network = {**json.loads(header["network"]), name: value}
