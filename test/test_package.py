@@ -2,9 +2,12 @@
 
 import ast
 import importlib
+import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -116,3 +119,37 @@ def test_messages_and_modules_are_one_package() -> None:
     track = messages.TrackArray(tracks=[messages.Track(id=7)]).tracks[0]
     assert track.id == 7
     assert config.PomatoConfig().window.window_size > 0
+
+
+def files_with_tests(repository_root: Path) -> list[Path]:
+    return sorted((repository_root / "test").rglob("test_*.py"))
+
+
+def test_no_two_test_files_share_a_base_name(repository_root: Path) -> None:
+    """The pytest hook of launch_testing, there wherever ROS 2 is, imports each of them by its base name alone."""
+    counts = Counter(path.name for path in files_with_tests(repository_root))
+    assert {name for name, count in counts.items() if count > 1} == set()
+
+
+BY_BASE_NAME = """
+import importlib
+import sys
+from pathlib import Path
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    sys.path.insert(0, str(module_path.parent))
+    assert Path(importlib.import_module(module_path.stem).__file__) == module_path
+"""
+
+
+def test_tests_are_collected_beside_a_hook_that_imports_them_by_base_name(
+    repository_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "by_base_name.py").write_text(BY_BASE_NAME)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "by_base_name"]
+    command += ["-p", "no:cacheprovider", "test/geometry", "test/training", "test/test_config.py", "test/launch"]
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(command, cwd=repository_root, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]

@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pomato_ros.ros.debug_image import BAR_HEIGHT_PX, draw_debug_image, overlay_mask
-from pomato_ros.ros.saving import PLY_DTYPE, save_cloud, save_trajectory
+from pomato_ros.ros.saving import PLY_DTYPE, new_file, save_cloud, save_trajectory, write_whole
 from pomato_ros.structures import Frame, SceneEstimate
 
 
@@ -45,6 +45,31 @@ def test_a_saved_trajectory_keeps_every_digit_of_its_stamps(tmp_path: Path, fake
     values = [float(word) for word in second.split()[1:]]
     np.testing.assert_allclose(values[:3], [1.0, 2.0, 3.0])
     np.testing.assert_allclose(Rotation.from_quat(values[3:]).as_matrix(), turned()[:3, :3], atol=1e-8)
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.ply").mkdir()  # in the place of the file
+    with pytest.raises(OSError, match=r"a\.ply"):
+        write_whole(tmp_path / "a.ply", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ply"]
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "a.ply", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert new_file(Path("~/clouds"), "a.ply") == tmp_path / "clouds" / "a.ply"
+    assert (tmp_path / "clouds").is_dir()
 
 
 def test_the_debug_picture_shows_the_image_enlarged_below_a_bar(scene: SceneEstimate, fakes: SimpleNamespace) -> None:
