@@ -47,6 +47,7 @@ MESSAGE_PACKAGES = (
     "vision_msgs",
     "visualization_msgs",
 )
+LARGEST_DOMAIN = 232
 SHA256_PATTERN = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -69,6 +70,7 @@ def examine() -> Iterator[Finding]:
         ("torch", check_torch),
         ("libraries", check_libraries),
         ("ROS 2", check_ros),
+        ("ROS domain", check_domain),
         ("pomato_ros messages", check_messages),
         ("bundled weights", check_weights),
         ("sample clip", check_sample),
@@ -132,9 +134,24 @@ def module_folder(module: ModuleType) -> Path:
 
 
 def check_messages(name: str) -> Finding:
-    """The generated messages of this package."""
-    messages = importlib.import_module("pomato_ros.msg")
-    return Finding(name, ok=True, found=str(module_folder(messages)))
+    """The generated messages of this package, and that they are this clone's own where this is a clone."""
+    folder = module_folder(importlib.import_module("pomato_ros.msg"))
+    installed = not (ROOT / "package.xml").is_file()
+    own = installed or is_inside(folder, ROOT)
+    return Finding(name, ok=own, found=str(folder) if own else f"{folder}, of another clone than {ROOT}", mend=SET_UP)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies below a folder, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def check_domain(name: str) -> Finding:
+    """The number of the ROS domain: others on the network hear this machine in the same one only."""
+    value = os.environ.get("ROS_DOMAIN_ID", "0") or "0"
+    good = value.isascii() and value.isdigit() and int(value) <= LARGEST_DOMAIN
+    expected = "" if good else f"; expected a whole number of 0 to {LARGEST_DOMAIN}"
+    return Finding(name, ok=good, found=f"ROS_DOMAIN_ID {value!r}{expected}", mend="export ROS_DOMAIN_ID=0")
 
 
 def check_weights(name: str) -> Finding:

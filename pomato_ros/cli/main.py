@@ -7,11 +7,12 @@ is imported here for a subcommand that was not named: `--help` needs neither tor
 import difflib
 import functools
 import importlib
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 USAGE_ERROR = 2
@@ -26,11 +27,13 @@ class Command:
         target: `module:function`.
         help: one line for the overview.
         ros: a ROS 2 executable: it reads `sys.argv` itself, ROS arguments included.
+        bare: values of options that may be given without one.
     """
 
     target: str
     help: str
     ros: bool = False
+    bare: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMANDS = {
@@ -45,7 +48,9 @@ COMMANDS = {
         "pomato_ros.ros.frame_publisher:main", "publish a video, a folder or a camera as ROS 2 images", ros=True
     ),
     "recorder": Command("pomato_ros.ros.recorder:main", "record the node's outputs to MCAP", ros=True),
-    "world": Command("pomato_ros.cli.world:world", "render scenes with exact truth"),
+    "world": Command(
+        "pomato_ros.cli.world:world", "render scenes with exact truth", bare={"--preview": "out/world.png"}
+    ),
     "train": Command("pomato_ros.cli.train:train", "train a network on rendered scenes"),
     "evaluate": Command("pomato_ros.cli.evaluate:evaluate", "measure weights against truth and baselines"),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
@@ -100,7 +105,19 @@ def run(name: str, arguments: list[str]) -> int:
         )
     command = COMMANDS[name]
     function = load(name, command.target)
-    return run_ros(name, function, arguments) if command.ros else run_typer(name, function, arguments)
+    if command.ros:
+        return run_ros(name, function, arguments)
+    return run_typer(name, function, with_bare_values(arguments, command.bare))
+
+
+def with_bare_values(arguments: list[str], bare: Mapping[str, str]) -> list[str]:
+    """The arguments with a value behind each option of ``bare`` that came without one."""
+    completed: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
+        completed.append(argument)
+        if argument in bare and following.startswith("-"):
+            completed.append(bare[argument])
+    return completed
 
 
 def load(name: str, target: str) -> Callable[..., Any]:
@@ -134,7 +151,7 @@ def run_typer(name: str, function: Callable[..., int | None], arguments: list[st
         raise typer.Exit(function(*args, **kwargs) or 0)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(exit_with_result)
+    app.command(help=inspect.cleandoc(function.__doc__ or "").split("\n\n")[0])(exit_with_result)
     try:
         app(args=arguments, prog_name=f"pomato {name}")
     except SystemExit as end:

@@ -21,7 +21,9 @@ BENCH_CLIPS, BENCH_FRAMES, BENCH_SIZE_WH = 6, 12, NANO_RECIPE.shapes[0].size_wh
 
 
 def world(
-    preview: Annotated[Path | None, typer.Option(help="Write a contact sheet of scenes to this PNG.")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet of scenes to this PNG, by default out/world.png.")
+    ] = None,
     seeds: Annotated[tuple[int, int], typer.Option(help="First seed and how many, for the contact sheet.")] = SEEDS,
     name: Annotated[str, typer.Option("--world", help=f"Which world: {', '.join(WORLDS)}.")] = WORLD,
     sample: Annotated[Path | None, typer.Option(help="Make the bundled sample clip again in this folder.")] = None,

@@ -27,6 +27,7 @@ from pomato_ros.ros import topics
 from pomato_ros.ros.diagnostics import build_statuses
 from pomato_ros.ros.lifecycle_requests import LifecycleRequests
 from pomato_ros.ros.log_bridge import install_log_bridge, remove_log_bridge
+from pomato_ros.ros.node_usage import node_usage
 from pomato_ros.ros.outputs import Outputs
 from pomato_ros.ros.parameters import ParameterUpdates, declare_parameters, unknown_overrides
 from pomato_ros.ros.perception import Engine
@@ -290,7 +291,12 @@ class PomatoNode(LifecycleNode):
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The few arguments that are not ROS parameters."""
-    parser = argparse.ArgumentParser(prog="pomato", description="Online 3-D perception among moving things.")
+    parser = argparse.ArgumentParser(
+        prog="pomato",
+        description="Online 3-D perception among moving things.",
+        epilog=node_usage(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--exit-on-failure", action="store_true", help="end with code 1 when autostart cannot load the model"
     )

@@ -64,3 +64,21 @@ def test_doctor_runs_on_the_standard_library_alone(repository_root: Path) -> Non
     assert result.returncode == 1, result.stderr
     assert "make setup" in result.stdout
     assert "Traceback" not in result.stderr
+
+
+def test_messages_of_another_clone_are_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rclpy")
+    here = doctor.check_messages("messages").found.split(",")[0]
+    (tmp_path / "package.xml").write_text("<package/>")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    finding = doctor.check_messages("messages")
+    assert not finding.ok
+    assert "another clone" in finding.found
+    monkeypatch.setattr(doctor, "ROOT", Path(here).parents[1])
+    assert doctor.check_messages("messages").ok
+
+
+@pytest.mark.parametrize(("value", "good"), [("", True), ("0", True), ("232", True), ("abc", False), ("233", False)])
+def test_a_domain_that_is_no_number_is_a_finding(monkeypatch: pytest.MonkeyPatch, value: str, good: bool) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", value)
+    assert doctor.check_domain("domain").ok is good

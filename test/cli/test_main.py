@@ -4,7 +4,7 @@ from types import ModuleType
 import pytest
 import typer
 
-from pomato_ros.cli.main import COMMANDS, USAGE_ERROR, Command, main
+from pomato_ros.cli.main import COMMANDS, USAGE_ERROR, Command, main, with_bare_values
 
 
 def install_command(monkeypatch: pytest.MonkeyPatch, function: object, *, ros: bool = False) -> None:
@@ -73,3 +73,24 @@ def test_a_command_that_lacks_a_library_says_how_to_mend_it(
     monkeypatch.setitem(COMMANDS, "probe", Command("probe_module.inner:probe", "needs probe_module"))
     assert main(["probe"]) == USAGE_ERROR
     assert "make doctor" in capsys.readouterr().err
+
+
+def test_an_option_that_may_stand_alone_gets_its_value() -> None:
+    bare = {"--preview": "out/world.png"}
+    assert with_bare_values(["--preview"], bare) == ["--preview", "out/world.png"]
+    assert with_bare_values(["--preview", "--seeds", "0", "4"], bare) == [
+        "--preview",
+        "out/world.png",
+        "--seeds",
+        "0",
+        "4",
+    ]
+    assert with_bare_values(["--preview", "a.png"], bare) == ["--preview", "a.png"]
+    assert with_bare_values([], bare) == []
+
+
+def test_help_is_the_first_sentence_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Print what is installed" in text
+    assert "Returns" not in text
