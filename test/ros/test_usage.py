@@ -25,9 +25,7 @@ def test_the_help_of_the_node_names_every_topic_and_parameter_and_how_to_set_one
     [([], "abc", "ROS_DOMAIN_ID"), (["--ros-args", "-p", "a"], "0", "-p a")],
     ids=["domain", "arguments"],
 )
-def test_a_program_that_ros_cannot_start_says_so(
-    program: str, arguments: list[str], domain: str, named: str
-) -> None:
+def test_a_program_that_ros_cannot_start_says_so(program: str, arguments: list[str], domain: str, named: str) -> None:
     command = [sys.executable, "-m", f"pomato_ros.ros.{program}", *(["true"] if program == "when_active" else [])]
     environment = {**os.environ, "ROS_DOMAIN_ID": domain}
     result = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
