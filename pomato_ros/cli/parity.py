@@ -9,6 +9,7 @@ import typer
 from pomato_ros.evaluation.parity.engine import check_fixture
 from pomato_ros.evaluation.parity.fixture import unique_fixtures
 from pomato_ros.evaluation.parity.report import FixtureReport, Measure, ParityError, Row, Status
+from pomato_ros.training.parity import LOSS_CHECKS
 
 
 def parity(
@@ -20,7 +21,7 @@ def parity(
     unreadable = 0
     for file in unique_fixtures(files):
         try:
-            reports.append(check_fixture(file))
+            reports.append(check_fixture(file, LOSS_CHECKS))
         except ParityError as error:
             typer.echo(f"{file.name}: {error}\n", err=True)
             unreadable += 1
