@@ -546,7 +546,13 @@ class FrameOptions:
     base_frame: str = option("base_link", "the robot's own frame")
     publish_tf: bool = option(True, "send odom -> base on TF")
     invert_tf: bool = option(False, "send base -> odom instead, to live beside another odometry")
-    publish_camera_tf: bool = option(False, "send a static camera_link -> image frame with the optical rotation")
+    publish_camera_tf: str = option(
+        "auto",
+        "static TF of the camera. auto: the assumed mount from base_frame while nobody else sends where the camera "
+        "is; camera_link: camera_link -> image frame with the optical rotation; never: none",
+        choices=("auto", "camera_link", "never"),
+    )
+    frame_prefix: str = option("", "put before odom_frame and base_frame, as 'front/' where several robots share TF")
     tf_timeout: float = option(
         2.0, "how long to wait for base <- camera on TF before assuming none", unit="s", minimum=0.0, maximum=60.0
     )
@@ -649,8 +655,18 @@ class PomatoConfig:
             )
         if self.scene.range_min >= self.scene.range_max:
             raise ConfigError(f"range_min {self.scene.range_min} must be below range_max {self.scene.range_max}")
+        self._check_frames()
         if self.scale.scale_source == "tf":
             self._check_prior_frame()
+
+    def _check_frames(self) -> None:
+        """Raise :class:`ConfigError` for frames between which there can be no transform."""
+        odom, base = self.frames.odom_frame, self.frames.base_frame
+        if not odom or not base or odom == base:
+            raise ConfigError(
+                f"odom_frame and base_frame must be two names, got '{odom}' and '{base}'; set both, for instance odom "
+                "and base_link"
+            )
 
     def _check_prior_frame(self) -> None:
         """Raise :class:`ConfigError` for a frame in which TF can never tell how the camera really moves."""

@@ -133,7 +133,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def build_statuses(node_name: str, status: NodeStatus, config: PomatoConfig) -> list[DiagnosticStatus]:
-    """One status for each component, in the order of :data:`DIAGNOSTIC_KEYS`."""
+    """One status for each component, in the order of :data:`DIAGNOSTIC_KEYS`; ``node_name`` with its namespace."""
     parts = {
         "input": input_part(status),
         "window": window_part(status, config),
@@ -389,8 +389,10 @@ def tracking_verdict(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, s
     longest_s = max(config.robustness.lost_after_s, SILENT_INTERVALS * (status.input.stream.period_s or 0.0))
     if status.active_since_s is not None and silent_s is not None and silent_s > longest_s:
         return ERROR, f"lost: no frame for {silent_s:.1f} s"
+    if status.active_since_s is None:
+        return OK, f"nothing is tracked while {status.lifecycle}"
     if status.scene.state == TrackingState.LOST.value:
-        return ERROR, "lost: no TF is sent, odometry's covariance says unknown"
+        return ERROR, "lost: no TF is sent, odometry's covariance says unknown; clouds go on in the camera's own frame"
     if status.scene.state == TrackingState.RECOVERING.value:
         return WARN, "recovering: found again; TF is sent, odometry's covariance holds the doubt of the time without"
     if status.mount.other_odometry:

@@ -4,7 +4,7 @@
 base <- optical and P_t is world <- optical. Forward motion is +x and a left turn is +yaw for every camera mount.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,11 +68,6 @@ class OdometryFrames:
         self._motion_known = False  # whether the next pose and the last one are of one world
 
     @property
-    def has_pose(self) -> bool:
-        """Whether any pose was given out: from then on the mount may not change."""
-        return self._last is not None
-
-    @property
     def odom_from_world(self) -> PoseArray:
         """(4, 4) odom <- world, to bring points and tracks into odom."""
         return self._odom_from_world
@@ -80,6 +75,19 @@ class OdometryFrames:
     def odom_from_optical(self, world_from_camera: PoseArray) -> PoseArray:
         """(4, 4) odom <- optical frame of a camera pose in the engine's world."""
         return self._odom_from_world @ world_from_camera
+
+    def change_mount(self, base_from_optical: PoseArray) -> None:
+        """The camera sits elsewhere on the base than was assumed: the base moves, the camera does not.
+
+        With T_oc the camera in odom, the base is at T_oc T_bo^-1 of the new mount T_bo. Before the first pose odom
+        itself follows, so that it starts at identity.
+        """
+        if self._last is None:
+            self._odom_from_world = base_from_optical.copy()
+        else:
+            old_from_new = self._base_from_optical @ invert(base_from_optical)
+            self._last = replace(self._last, odom_from_base=self._last.odom_from_base @ old_from_new)
+        self._base_from_optical = base_from_optical
 
     def continue_from_last(self, unseen: PoseArray) -> None:
         """The engine starts a new world at its next frame: let that world begin at the last known pose.

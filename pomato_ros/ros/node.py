@@ -29,13 +29,13 @@ from pomato_ros.ros.lifecycle_requests import LifecycleRequests
 from pomato_ros.ros.log_bridge import install_log_bridge, remove_log_bridge
 from pomato_ros.ros.node_usage import node_usage
 from pomato_ros.ros.outputs import Outputs
-from pomato_ros.ros.parameters import ParameterUpdates, declare_parameters, unknown_overrides
+from pomato_ros.ros.parameters import ParameterUpdates, declare_parameters, unknown_overrides, with_frame_prefix
 from pomato_ros.ros.perception import Engine
 from pomato_ros.ros.run import Run
 from pomato_ros.ros.saving import save_cloud, save_trajectory
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.ros.signals import init_interruptible
-from pomato_ros.ros.status import NodeStatus
+from pomato_ros.ros.status import NodeStatus, SceneStatus
 from pomato_ros.ros.surviving import answer_always, spin_once
 from pomato_ros.ros.worker import load_engine
 
@@ -80,11 +80,12 @@ class PomatoNode(LifecycleNode):
         """
         super().__init__(NODE_NAME, **node_options)
         self._engine_factory = engine_factory
-        self._config = declare_parameters(self)
+        given = declare_parameters(self)
+        self._config = with_frame_prefix(given)
         self._log_bridge = install_log_bridge(self.get_logger())
         for sentence in unknown_overrides(self):
             self.get_logger().warning(sentence)
-        self._updates = ParameterUpdates(self, self._config, self._apply_config)
+        self._updates = ParameterUpdates(self, given, self._apply_config)
         self.status = NodeStatus()
         self.autostart_failed = threading.Event()
         self._engine: Engine | None = None
@@ -148,6 +149,7 @@ class PomatoNode(LifecycleNode):
         """Unsubscribe and stop the worker; the weights stay."""
         self._stop_run()
         self.status.lifecycle = "inactive"
+        self.status.scene = SceneStatus()
         return super().on_deactivate(state)
 
     @logged
@@ -192,6 +194,7 @@ class PomatoNode(LifecycleNode):
         unsettle()
         self._engine = None
         self.status.engine.model = {}
+        self.status.scene = SceneStatus()
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -271,6 +274,7 @@ class PomatoNode(LifecycleNode):
 
     def _apply_config(self, config: PomatoConfig) -> None:
         """A dynamic parameter changed."""
+        config = with_frame_prefix(config)
         self._config = config
         if self._outputs is not None:
             self._outputs.config = config
@@ -283,7 +287,9 @@ class PomatoNode(LifecycleNode):
         came, metres = self.status.input, self.status.scale_input
         if self._run is not None:
             self._run.watch()
-        message = DiagnosticArray(status=build_statuses(self.get_name(), self.status, self._config))
+        message = DiagnosticArray(
+            status=build_statuses(self.get_fully_qualified_name().strip("/"), self.status, self._config)
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
         came.drop_is_news = metres.drop_is_news = self.status.engine.error_is_news = False

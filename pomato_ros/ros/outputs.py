@@ -13,7 +13,7 @@ from pomato_ros.ros.perception import StepResult
 from pomato_ros.ros.qos_events import incompatible_qos_recorder
 from pomato_ros.ros.status import NodeStatus
 from pomato_ros.ros.step_messages import StepMessages
-from pomato_ros.ros.topics import OBJECTS, SCENE_OUTPUTS, TRACK_READERS
+from pomato_ros.ros.topics import DYNAMIC_POINTS, OBJECTS, SCENE_OUTPUTS, TRACK_READERS
 from pomato_ros.ros.transforms import OdometryBroadcaster
 
 
@@ -27,6 +27,7 @@ class Outputs:
         self.config = config  # replaced when a dynamic parameter changes
         self.history = History(config.output.path_max, config.output.trail_length)
         self._epoch: tuple[int, int] | None = None
+        self._dynamic_is_empty = False
         frames = config.frames
         self.broadcaster = OdometryBroadcaster(node, frames.odom_frame, frames.base_frame, inverted=frames.invert_tf)
         status.output.tf_available = self.broadcaster.available
@@ -61,7 +62,9 @@ class Outputs:
         messages = StepMessages(result, self.config, self.history, self._status)
         wanted = [topic for topic, publisher in self._publishers.items() if self._wants(topic, publisher)]
         for topic in wanted:
-            self._publishers[topic].publish(messages.build(topic))
+            message = messages.build(topic)
+            if self._says_something(topic, message):
+                self._publishers[topic].publish(message)
         self._note(result, tuple(topic.name for topic in wanted), time.monotonic() - started_s)
 
     def _wants(self, topic: Any, publisher: Any) -> bool:
@@ -69,6 +72,13 @@ class Outputs:
         if topic.name == "~/debug/image" and not self.config.output.publish_debug:
             return False
         return bool(publisher.get_subscription_count())
+
+    def _says_something(self, topic: Any, message: Any) -> bool:
+        """Whether to send a message: of the moving points an empty cloud only once, to clear what was shown before."""
+        if topic is not DYNAMIC_POINTS:
+            return True
+        was_empty, self._dynamic_is_empty = self._dynamic_is_empty, message.width == 0
+        return not (was_empty and self._dynamic_is_empty)
 
     def tracks_are_read(self) -> bool:
         """Whether somebody listens to what tracks are in."""

@@ -3,6 +3,7 @@
 import difflib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -32,6 +33,13 @@ def declare_parameters(node: Node) -> PomatoConfig:
     return PomatoConfig().with_values(values)
 
 
+def with_frame_prefix(config: PomatoConfig) -> PomatoConfig:
+    """The config whose own frames carry ``frame_prefix``, as robot_state_publisher's frames do."""
+    frames = config.frames
+    named = {name: frames.frame_prefix + getattr(frames, name) for name in ("odom_frame", "base_frame")}
+    return replace(config, frames=replace(frames, **named))
+
+
 def override_of(node: Node, name: str, default: Any) -> Any:
     """The value given for a parameter by file, command line or launch, else ``default``."""
     override = overrides_of(node).get(name)
@@ -44,7 +52,9 @@ def overrides_of(node: Node) -> dict[str, Parameter]:
 
 
 def coerce(info: OptionInfo, value: Any) -> Any:
-    """An integer given for a floating-point option, as YAML's ``5`` is, becomes a float."""
+    """The value of the option's type: of an integer given for a float, as YAML's ``5`` is, or of a former value."""
+    if info.name == "publish_camera_tf" and isinstance(value, bool):
+        return "camera_link" if value else "never"
     if isinstance(info.default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value

@@ -26,6 +26,7 @@ from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.status import Durations, NodeStatus
 from pomato_ros.ros.transforms import Mount
+from pomato_ros.ros.validity import without_invalid
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ STAMP_DROPS = {
     StampVerdict.UNCONFIRMED: "unconfirmed",
 }
 UNCALIBRATED, UNUSABLE = "no_camera_info", "unusable"
+LOG_AGAIN_S = 60.0
 INTERVALS_KEPT = 9
 SILENT_INTERVALS = 3.0  # a camera is silent after so many of its usual intervals, if that is longer than lost_after_s
 WAITING = "waiting"  # for the other frames of a hop, which never came
@@ -119,7 +121,7 @@ class Perception:
         self._camera_key: object = None
         self._rectifier: Rectifier | None = None
         self._sample_range = SampleRange(config.input.sample_bits)
-        self._logged_drop = ""
+        self._logged_drops_s: dict[str, float] = {}  # when the last frame of a kind was logged, steady clock
         self._epoch = 0
         self._timeline = 0
 
@@ -182,8 +184,9 @@ class Perception:
 
     def _place(self, scene: SceneEstimate, frames: OdometryFrames) -> StepResult:
         """A scene in the odometry frame."""
+        valid = None if self._rectifier is None else self._rectifier.valid
         return StepResult(
-            scene=scene,
+            scene=scene if valid is None else without_invalid(scene, valid),
             camera_frame=self._camera_frame,
             odometry=frames.update(scene.stamp_ns, scene.world_from_camera, scene.pose_covariance),
             odom_from_world=frames.odom_from_world,
@@ -299,7 +302,8 @@ class Perception:
         if rectifier is None:
             return Frame(stamp_ns, image_rgb, None, depth_m, prior)
         depth_m = None if depth_m is None else rectifier.rectify_depth(depth_m)
-        return Frame(stamp_ns, rectifier.rectify(image_rgb), rectifier.intrinsics, depth_m, prior)
+        image_rgb = rectifier.rectify(image_rgb)
+        return Frame(stamp_ns, image_rgb, rectifier.intrinsics, depth_m, prior, valid=rectifier.valid)
 
     def _watch_frame_id(self, camera_frame: str) -> None:
         """Another frame is another camera: nothing of the last one's may be mixed with it."""
@@ -325,19 +329,25 @@ class Perception:
         self._newest_ns = stamp_ns
 
     def _odometry_frames(self) -> OdometryFrames:
-        """Where the camera and odom are; an assumed mount gives way to one from TF until the first pose is out."""
-        if self._frames is None or (self._mount_assumed and not self._frames.has_pose):
+        """Where the camera and odom are; an assumed mount gives way to one from TF whenever that comes."""
+        if self._frames is None:
             mount = self._find_mount(self._camera_frame)
-            self._frames = OdometryFrames(mount.base_from_optical)
-            self._mount_assumed = mount.assumed
+            self._frames, self._mount_assumed = OdometryFrames(mount.base_from_optical), mount.assumed
+        elif self._mount_assumed:
+            mount = self._find_mount(self._camera_frame)
+            if not mount.assumed:
+                LOG.warning("the camera's mount came on TF: base_frame moves to its place, the camera stays in odom")
+                self._frames.change_mount(mount.base_from_optical)
+                self._mount_assumed = False
         return self._frames
 
     def _drop(self, kind: str, reason: str) -> None:
         """Count a frame that cannot be used; log the first of its kind."""
         self._status.input.drop(kind, reason)
-        if kind != self._logged_drop:
-            LOG.warning("frame dropped (%s; further ones of this kind are only counted): %s", kind, reason)
-            self._logged_drop = kind
+        now_s = time.monotonic()
+        if now_s - self._logged_drops_s.get(kind, -np.inf) > LOG_AGAIN_S:
+            LOG.warning("frame dropped (%s; others of this kind are only counted for a minute): %s", kind, reason)
+            self._logged_drops_s[kind] = now_s
 
     def _drop_waiting(self, count: int, reason: str) -> None:
         for _ in range(count):
@@ -369,7 +379,6 @@ class Perception:
             self._fail(error, frame.stamp_ns)
             self._drop_waiting(waited - self._engine.frames_waiting, "the step failed")
             return ()
-        self._logged_drop = ""
         if scenes:
             status.step.add_seconds(time.monotonic() - started)
         for scene in scenes:

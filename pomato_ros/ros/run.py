@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.ros import topics
+from pomato_ros.ros.camera_transform import CAMERA_LINK, CameraTransform
 from pomato_ros.ros.frames import assumed_mount
 from pomato_ros.ros.intake import NewestFrame
 from pomato_ros.ros.outputs import Outputs
@@ -18,7 +19,7 @@ from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.sensor_input import SensorInput
 from pomato_ros.ros.status import NodeStatus, ScaleInputStatus, SceneStatus
 from pomato_ros.ros.streams import StreamMonitor
-from pomato_ros.ros.transforms import CAMERA_LINK, Mount, TransformListener, find_mount, publish_camera_transform
+from pomato_ros.ros.transforms import Mount, TransformListener, find_mount
 from pomato_ros.ros.worker import Worker
 from pomato_ros.structures import PoseArray
 
@@ -36,7 +37,7 @@ class Run:
         self._node = node
         self._config = config
         self._status = status
-        self._camera_transforms: dict[str, Any] = {}  # publisher by image frame; None: somebody else sends it
+        self._camera_transforms: dict[str, CameraTransform] = {}  # by image frame
         self._frames_waited_for: set[str] = set()
         self._listen_again = threading.Event()
         self._camera_info_came = threading.Event()
@@ -76,11 +77,12 @@ class Run:
         """Unsubscribe and wait for the step at hand."""
         for one in self._inputs:
             one.destroy()
+        self.listener.tree.close()  # a worker that waits for a mount waits no longer
         self._worker.stop()
         self._perception.give_up_waiting("the node was deactivated")
         self.listener.destroy()
-        for publisher in filter(None, self._camera_transforms.values()):
-            self._node.destroy_publisher(publisher)
+        for transform in self._camera_transforms.values():
+            transform.withdraw()
         self._status.active_since_s = None
 
     def reset(self) -> None:
@@ -202,10 +204,12 @@ class Run:
         timeout_s = frames.tf_timeout if camera_frame not in self._frames_waited_for else 0.0
         self._frames_waited_for.add(camera_frame)
         deadline_s = time.monotonic() + timeout_s
-        if frames.publish_camera_tf and camera_frame not in self._camera_transforms:
-            self._offer_camera_transform(camera_frame, timeout_s)
+        if frames.publish_camera_tf == CAMERA_LINK:
+            self._offer_camera_link(camera_frame, timeout_s)
         remaining_s = max(0.0, deadline_s - time.monotonic())
         mount = find_mount(self.listener.tree, frames.base_frame, camera_frame, remaining_s)
+        if frames.publish_camera_tf == "auto":
+            self._send_assumed(mount, camera_frame)
         status = self._status.mount
         if mount.warning and mount.warning != status.warning:
             self._node.get_logger().warning(mount.warning)
@@ -220,16 +224,30 @@ class Run:
             return assumed_mount()
         return pose
 
-    def _offer_camera_transform(self, camera_frame: str, timeout_s: float) -> None:
+    def _camera_transform(self, camera_frame: str) -> CameraTransform:
+        if camera_frame not in self._camera_transforms:
+            frames = self._config.frames
+            made = CameraTransform(self._node, self.listener.tree, frames.odom_frame, frames.base_frame)
+            self._camera_transforms[camera_frame] = made
+            self.listener.is_own_static = made.is_ours
+        return self._camera_transforms[camera_frame]
+
+    def _send_assumed(self, mount: Mount, camera_frame: str) -> None:
+        """Let others see the camera where this node assumes it, until somebody sends a mount of its own."""
+        if mount.assumed:
+            self._camera_transform(camera_frame).join_base(camera_frame)
+        elif camera_frame in self._camera_transforms:
+            self._camera_transforms.pop(camera_frame).withdraw()
+
+    def _offer_camera_link(self, camera_frame: str, timeout_s: float) -> None:
         """Send camera_link -> image frame, unless somebody else is heard to do so in time."""
-        tree = self.listener.tree
-        self._camera_transforms[camera_frame] = None
-        parent = tree.wait_for_parent(camera_frame, timeout_s)
+        if camera_frame in self._camera_transforms:
+            return
+        transform = self._camera_transform(camera_frame)
+        parent = self.listener.tree.wait_for_parent(camera_frame, timeout_s)
         if parent is None:
-            stamp_ns = self._node.get_clock().now().nanoseconds
-            self._camera_transforms[camera_frame] = publish_camera_transform(self._node, camera_frame, stamp_ns)
-            tree.add(CAMERA_LINK, camera_frame, assumed_mount(), static=True)
+            transform.join_camera_link(camera_frame)
         elif parent != CAMERA_LINK:
             self._node.get_logger().warning(
-                f"publish_camera_tf is set, but '{camera_frame}' already hangs on '{parent}': sending nothing"
+                f"publish_camera_tf is {CAMERA_LINK}, but '{camera_frame}' already hangs on '{parent}': sending nothing"
             )

@@ -21,7 +21,7 @@ from pomato_ros.ros.frames import assumed_mount, is_rigid, looks_like_body_frame
 from pomato_ros.ros.topics import TF_STATIC_TOPIC, TF_TOPIC, tf_qos
 from pomato_ros.structures import PoseArray
 
-CAMERA_LINK = "camera_link"
+MOST_FRAMES = 2000  # kept on TF, those of others' objects too; beyond, the ones unheard for longest are let go
 SENT_STAMPS_KEPT = 1000
 TransformSink = Callable[[Any, bool], None]  # a TFMessage, and whether its transforms are static
 Edges = Mapping[str, tuple[str, PoseArray]]  # child -> (parent, parent <- child)
@@ -49,32 +49,58 @@ class TransformTree:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._edges: dict[str, tuple[str, PoseArray]] = {}
+        self._edges: dict[str, tuple[str, PoseArray]] = {}  # the one heard last is the last
         self._static: set[str] = set()
         self._condition = threading.Condition()
+        self._closed = False
 
     def add(self, parent: str, child: str, parent_from_child: PoseArray, *, static: bool) -> None:
         """Store one transform."""
         with self._condition:
+            self._edges.pop(child, None)
+            if len(self._edges) >= MOST_FRAMES and not self._make_room():
+                return
             self._edges[child] = (parent, parent_from_child)
             (self._static.add if static else self._static.discard)(child)
             self._condition.notify_all()
+
+    def _make_room(self) -> bool:
+        """Let go of the dynamic transform that was unheard for longest; False if all are static."""
+        oldest = next((child for child in self._edges if child not in self._static), None)
+        if oldest is not None:
+            del self._edges[oldest]
+        return oldest is not None
 
     def clear_dynamic(self) -> None:
         """Time jumped: keep only the static transforms."""
         with self._condition:
             self._edges = {child: edge for child, edge in self._edges.items() if child in self._static}
 
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def root_of(self, frame: str) -> tuple[str, PoseArray]:
+        """The topmost ancestor of a frame, itself where it has none, and ancestor <- frame (4, 4)."""
+        with self._condition:
+            return list(poses_in_ancestors(self._edges, frame).items())[-1]
+
     def wait_for_parent(self, frame: str, timeout_s: float) -> str | None:
         """The parent of a frame, waiting up to ``timeout_s`` for somebody to name one."""
         with self._condition:
-            self._condition.wait_for(lambda: frame in self._edges, timeout_s)
+            self._condition.wait_for(lambda: self._closed or frame in self._edges, timeout_s)
             return self._edges[frame][0] if frame in self._edges else None
 
     def wait_for(self, target: str, source: str, timeout_s: float) -> PoseArray | None:
         """Target <- source (4, 4), waiting for it up to ``timeout_s``; None if the frames stay unconnected."""
         with self._condition:
-            self._condition.wait_for(lambda: relative_pose(self._edges, target, source) is not None, timeout_s)
+
+            def is_there() -> bool:
+                return self._closed or relative_pose(self._edges, target, source) is not None
+
+            self._condition.wait_for(is_there, timeout_s)
             return relative_pose(self._edges, target, source)
 
 
@@ -137,6 +163,7 @@ class TransformListener:
     ) -> None:
         """Listen; ``is_ours`` tells whether the node itself sent a transform of a given stamp (ns)."""
         self.tree = TransformTree()
+        self.is_own_static: Callable[[str, str, int], bool] = lambda parent, child, stamp_ns: False
         self.rival = ""  # "parent -> child" that somebody else publishes for one of our frames
         self._node = node
         self._is_ours = is_ours
@@ -182,10 +209,15 @@ class TransformListener:
             self._static = None
 
     def _on_static(self, message: Any) -> None:
-        if self._also is not None:
-            self._also(message, True)
-        for transform in message.transforms:
+        others = [one for one in message.transforms if not self._is_own_static(one)]
+        if self._also is not None and others:
+            self._also(type(message)(transforms=others), True)
+        for transform in others:
             self._store(transform, static=True)
+
+    def _is_own_static(self, transform: Any) -> bool:
+        header = transform.header
+        return self.is_own_static(header.frame_id, transform.child_frame_id, stamp_ns_from_time(header.stamp))
 
     def _on_dynamic(self, message: Any) -> None:
         if self._also is not None:
@@ -255,14 +287,3 @@ class OdometryBroadcaster:
         self._sent_ns.append(stamp_ns)
         self._publisher.publish(self._message_type(transforms=[transform_message(pose, header, self._frames[1])]))
         return True
-
-
-def publish_camera_transform(node: Node, camera_frame: str, stamp_ns: int) -> Any | None:
-    """Send the static camera_link -> image frame; the publisher, to be kept alive, or None without tf2_msgs."""
-    message_type = tf_message_type()
-    if message_type is None:
-        return None
-    publisher = node.create_publisher(message_type, TF_STATIC_TOPIC, tf_qos(latched=True))
-    header = Header(stamp=time_from_stamp_ns(stamp_ns), frame_id=CAMERA_LINK)
-    publisher.publish(message_type(transforms=[transform_message(assumed_mount(), header, camera_frame)]))
-    return publisher

@@ -314,7 +314,7 @@ def test_no_tf_when_told_so(make_graph: Callable[..., Any], fakes: SimpleNamespa
 
 
 def test_a_bare_camera_gets_its_static_transform(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> None:
-    graph = make_graph(publish_camera_tf=True, base_frame="camera_link", tf_timeout=2.0)
+    graph = make_graph(publish_camera_tf="camera_link", base_frame="camera_link", tf_timeout=2.0)
     graph.wait_until_active()
     static = graph.listen("/tf_static", TFMessage, tf_qos(latched=True))
     graph.send(fakes.image_of(0))
@@ -335,7 +335,7 @@ def test_a_mount_that_comes_before_the_first_pose_is_taken_up(graph: Any, fakes:
     graph.step(1)
     assert not graph.node.status.mount.assumed
     graph.node._run.listener.tree.add("base_link", fakes.CAMERA_FRAME, np.eye(4), static=True)
-    graph.step(2)  # too late: odometry has begun
+    graph.step(2)  # too late: that the camera moves on the base is not followed
     np.testing.assert_allclose(graph.node._outputs.history.newest.odom_from_world, np.diag([1.0, -1.0, -1.0, 1.0]))
 
 
@@ -348,6 +348,18 @@ def test_after_a_jump_in_time_transforms_are_heard_and_waited_for_again(graph: A
     assert run.listener.hears_dynamic
     assert run.listener.tree.wait_for("odom", "base_link", 0.0) is None
     assert run._frames_waited_for == set()
+
+
+def test_of_moving_points_an_empty_cloud_is_sent_once(graph: Any, fakes: SimpleNamespace) -> None:
+    clouds = graph.listen(topics.DYNAMIC_POINTS.name, topics.DYNAMIC_POINTS.message_type, topics.DYNAMIC_POINTS.qos())
+    graph.wait_until_connected()
+    step = graph.engine.step
+    still = np.zeros(fakes.MODEL_WH[::-1], bool)
+    for index, moving in enumerate((True, False, False, False, True)):
+        graph.engine.step = step if moving else lambda frame: dataclasses.replace(step(frame), dynamic_mask=still)
+        graph.send(fakes.image_of(index))
+    graph.spin_until(lambda: len(clouds) == 3, "the clouds")
+    assert [cloud.width > 0 for cloud in clouds] == [True, False, True]
 
 
 def test_another_publisher_of_the_same_transform_is_named(graph: Any, fakes: SimpleNamespace) -> None:
