@@ -1,14 +1,36 @@
-"""Metadata of the Python package, for a ROS-free `pip install -e .`; colcon builds from CMakeLists.txt instead."""
+"""Metadata of the Python package, for a ROS-free `pip install .`; colcon builds from CMakeLists.txt instead.
+
+The version stands in package.xml alone.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).resolve().parent
+VERSION = ElementTree.parse(ROOT / "package.xml").getroot().findtext("version")
+SHARED = ("config", "launch", "layouts")  # as CMakeLists.txt installs them
+
+
+def files_in(folder: str) -> list[Path]:
+    """The files of a folder, in order."""
+    return sorted(path for path in (ROOT / folder).iterdir() if path.is_file())
+
+
 setup(
     name="pomato_ros",
-    version="0.1.0",
+    version=VERSION,
     description="Online 3-D perception among moving things from one camera, as a ROS 2 node",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pomato_ros", "pomato_ros.*"]),
     package_data={"pomato_ros": ["py.typed", "samples/**/*", "weights/**/*"]},
+    data_files=[
+        *((f"share/pomato_ros/{folder}", [f"{folder}/{path.name}" for path in files_in(folder)]) for folder in SHARED),
+        ("share/pomato_ros", ["package.xml"]),
+    ],
     python_requires=">=3.10,<3.14",
     install_requires=[
         "matplotlib>=3.8,<4",

@@ -67,10 +67,18 @@ def python_requirements(repository_root: Path) -> set[str]:
     return {name.lower() for name in re.findall(r'^\s+"([A-Za-z][\w-]*)[><=]', text, flags=re.MULTILINE)}
 
 
-def test_package_xml_and_setup_py_state_one_version(repository_root: Path) -> None:
-    stated = re.search(r'version="([^"]+)"', (repository_root / "setup.py").read_text())
-    assert stated is not None
-    assert manifest(repository_root).findtext("version") == stated.group(1)
+def test_the_version_stands_in_package_xml_alone(repository_root: Path) -> None:
+    version = manifest(repository_root).findtext("version") or ""
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert f'"{version}"' not in (repository_root / "setup.py").read_text()
+    assert f'"{version}"' not in (repository_root / "CMakeLists.txt").read_text()
+
+
+def test_the_maintainer_has_an_address_that_can_exist(repository_root: Path) -> None:
+    maintainer = manifest(repository_root).find("maintainer")
+    assert maintainer is not None
+    assert re.fullmatch(r"[\w.+-]+@[\w-]+(\.[\w-]+)*\.[a-z]{2,}", maintainer.get("email", ""))
+    assert not maintainer.get("email", "").endswith((".invalid", ".example", ".test"))
 
 
 def test_every_message_is_built_and_every_field_has_a_comment(repository_root: Path) -> None:

@@ -32,8 +32,14 @@ def demo(
     params_file: Annotated[
         Path | None, typer.Option(help="ROS parameters for the node, as config/pomato.yaml.")
     ] = None,
+    without_ros: Annotated[
+        bool, typer.Option("--without-ros", help="The engine alone: no messages, no recording.")
+    ] = False,
 ) -> int:
-    """Play a clip through the node and leave an MCAP recording, a picture and a summary; 1 if an output is missing."""
+    """Play a clip through the node and leave an MCAP recording, a picture and a summary; 1 if an output is missing.
+
+    Without ROS 2 the engine alone runs on the clip and leaves picture and summary.
+    """
     console = Console()
     plan = DemoPlan(
         video=SAMPLE if video is None else expanded(str(video)),
@@ -43,9 +49,14 @@ def demo(
         max_side_px=max_side_px,
         node_command=node_command(checkpoint, params_file),
         domain_id=1 + os.getpid() % 100,
+        checkpoint=checkpoint,
+        params_file=None if params_file is None else expanded(str(params_file)),
     )
+    missing_part = missing_for_ros()
+    if missing_part and not without_ros:
+        console.print(f"{missing_part}: the engine alone runs, without messages and recording", highlight=False)
     try:
-        summary = run_demo(plan, console)
+        summary = run_alone(plan, console) if without_ros or missing_part else run_demo(plan, console)
     except DemoError as error:
         console.print(f"demo failed: {error}", style="bold red", highlight=False, markup=False)
         return 1
@@ -58,16 +69,48 @@ def run_demo(plan: DemoPlan, console: Console) -> dict[str, Any]:
     """Play, record, and write the results; the summary.
 
     Raises:
-        DemoError: ROS 2 or the clip is missing, or a process ended early.
+        DemoError: The clip is missing, or a process ended early.
     """
-    if importlib.util.find_spec("rclpy") is None:
-        raise DemoError("ROS 2 cannot be imported; run: make demo, or source your ROS 2 first")
     if not plan.video.exists():
         raise DemoError(f"no video or folder at {plan.video}")
     make_room(plan.out)
     skipped = play(plan, console)
     with console.status("reading the recording, drawing the picture"):
         return write_results(plan, skipped)
+
+
+def missing_for_ros() -> str:
+    """What keeps the demonstration from real processes on a graph, or nothing."""
+    missing = [name for name in ("rclpy", "pomato_ros.msg") if not is_there(name)]
+    return f"{' and '.join(missing)} cannot be imported" if missing else ""
+
+
+def is_there(module: str) -> bool:
+    """Whether a module could be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def run_alone(plan: DemoPlan, console: Console) -> dict[str, Any]:
+    """Run the engine on the clip and write the results; the summary.
+
+    Raises:
+        DemoError: The clip, its calibration or the weights cannot be used.
+    """
+    from pomato_ros.cli.demo_picture import draw_scene  # torch and matplotlib are slow to import
+    from pomato_ros.cli.demo_without_ros import run_engine
+    from pomato_ros.evaluation.recorded_run import load_truth, summarise
+
+    make_room(plan.out)
+    run, showcase, skipped = run_engine(plan, console)
+    truth = load_truth(plan.video) if plan.video.is_dir() else None
+    summary = {**summarise(run, truth), "frames_unreadable": skipped, "latency_is": "one step of the engine"}
+    (plan.out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if showcase is not None:
+        draw_scene(run, showcase, truth, summary, plan.out / PICTURE)
+    return summary
 
 
 def make_room(out: Path) -> None:
@@ -103,7 +146,8 @@ def write_results(plan: DemoPlan, skipped: int) -> dict[str, Any]:
 def missing_outputs(out: Path, summary: Mapping[str, Any]) -> list[str]:
     """Topics without a message and files that were not written."""
     silent = [name for name, count in summary["topics"].items() if count == 0]
-    return [*silent, *(name for name in (RECORDING, PICTURE, SUMMARY) if not (out / name).is_file())]
+    files = (RECORDING, PICTURE, SUMMARY) if summary["topics"] else (PICTURE, SUMMARY)  # no recording without topics
+    return [*silent, *(name for name in files if not (out / name).is_file())]
 
 
 def missing_sentence(missing: Sequence[str]) -> str:
@@ -123,11 +167,14 @@ def show(console: Console, out: Path, summary: Mapping[str, Any], missing: Seque
     if all(summary.get(name) is None for name in NEEDS_TRUTH):
         table.add_row("errors", f"not known: {', '.join(NEEDS_TRUTH)} need the truth of a rendered clip (truth.npz)")
     heard = sum(count > 0 for count in summary["topics"].values())
-    table.add_row("topics", f"{heard} of {len(summary['topics'])} with messages")
+    if summary["topics"]:
+        table.add_row("topics", f"{heard} of {len(summary['topics'])} with messages")
     console.print(table)
     for name in (PICTURE, RECORDING, SUMMARY):
-        console.print(f"  {out / name}", highlight=False, soft_wrap=True)
-    console.print(f"  open {RECORDING} in Foxglove (layouts/pomato.json)", highlight=False, soft_wrap=True)
+        if (out / name).is_file():
+            console.print(f"  {out / name}", highlight=False, soft_wrap=True)
+    if summary["topics"]:
+        console.print(f"  open {RECORDING} in Foxglove (layouts/pomato.json)", highlight=False, soft_wrap=True)
     if summary.get("frames_unreadable"):
         unreadable = (
             f"{summary['frames_unreadable']} frames could not be read; {out / 'frame_publisher.log'} names them"

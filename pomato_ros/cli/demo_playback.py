@@ -41,6 +41,8 @@ class DemoPlan:
     max_side_px: int
     node_command: tuple[str, ...]
     domain_id: int
+    checkpoint: str = ""  # these two for the engine alone, without ROS
+    params_file: Path | None = None
 
 
 def play(plan: DemoPlan, console: Console) -> int:
@@ -99,6 +101,7 @@ def child_environment(domain_id: int) -> dict[str, str]:
 def fastdds_profile() -> Path | None:
     """config/fastdds.xml in the source tree or the installed share folder."""
     candidates = [PACKAGE.parent / "config" / "fastdds.xml"]
+    candidates.append(Path(sys.prefix) / "share" / "pomato_ros" / "config" / "fastdds.xml")
     for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
         candidates.append(Path(prefix) / "share" / "pomato_ros" / "config" / "fastdds.xml")
     return next((path for path in candidates if path.is_file()), None)

@@ -7,12 +7,15 @@ is imported here for a subcommand that was not named: `--help` needs neither tor
 import difflib
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import logging
 import os
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 USAGE_ERROR = 2
@@ -76,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(overview())
         return 0
+    if words[0] == "--version":
+        sys.stdout.write(f"pomato_ros {version()}\n")
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Threads of the network that spin while they wait for each other take tens of times longer on a busy processor;
     # read when torch is imported.
@@ -89,11 +95,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def version() -> str:
+    """The version of the installed package, else of package.xml beside the sources or in the share folder."""
+    try:
+        return importlib.metadata.version("pomato_ros")
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    prefixes = [Path(prefix) / "share" / "pomato_ros" for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(":")]
+    for folder in (Path(__file__).resolve().parents[2], *prefixes):
+        if (folder / "package.xml").is_file():
+            return ElementTree.parse(folder / "package.xml").getroot().findtext("version") or "unknown"
+    return "unknown"
+
+
 def overview() -> str:
     """The help text."""
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:{width}}{command.help}" for name, command in COMMANDS.items()]
-    return "\n".join(["Usage: pomato COMMAND [OPTIONS]", "       pomato COMMAND --help", "", "Commands:", *lines, ""])
+    return "\n".join(
+        [
+            "Usage: pomato COMMAND [OPTIONS]",
+            "       pomato COMMAND --help",
+            "       pomato --version",
+            "",
+            "Commands:",
+            *lines,
+            "",
+        ]
+    )
 
 
 def run(name: str, arguments: list[str]) -> int:

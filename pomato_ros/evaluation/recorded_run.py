@@ -77,6 +77,17 @@ class Truth:
     offsets_ns: NDArray[np.int64]  # (t,), from the first frame
 
 
+def showcase_worth(step: RecordedStep) -> tuple[bool, bool, float, int]:
+    """How much a step shows, larger is more: tracked, with something moving but not everything, many tracks."""
+    share = float(step.mask.mean())
+    return (
+        step.has_points,
+        step.odom_from_camera is not None,
+        min(share, 0.15) - max(0.0, share - 0.3),
+        len(step.tracks.ids),
+    )
+
+
 def load_truth(folder: Path) -> Truth | None:
     """The truth beside a clip's frames, or None where there is none."""
     path = next((place / TRUTH_FILE for place in (folder, folder.parent) if (place / TRUTH_FILE).is_file()), None)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.evaluation.recorded_run import RecordedRun, RecordedStep, RecordedTracks, Showcase
+from pomato_ros.evaluation.recorded_run import RecordedRun, RecordedStep, RecordedTracks, Showcase, showcase_worth
 from pomato_ros.ros import topics
 from pomato_ros.ros.conversions.cloud import cloud_records, unpacked_rgb
 from pomato_ros.ros.conversions.image_decoding import decode_image
@@ -134,14 +134,4 @@ def read_showcase(path: Path, node_name: str, run: RecordedRun) -> Showcase:
 
 def showcase_stamp(run: RecordedRun) -> int:
     """The step to show: in the later half, tracked, with something moving but not everything."""
-
-    def worth(step: RecordedStep) -> tuple[bool, bool, float, int]:
-        share = float(step.mask.mean())
-        return (
-            step.has_points,
-            step.odom_from_camera is not None,
-            min(share, 0.15) - max(0.0, share - 0.3),
-            len(step.tracks.ids),
-        )
-
-    return max(run.steps[len(run.steps) // 2 :], key=worth).stamp_ns
+    return max(run.steps[len(run.steps) // 2 :], key=showcase_worth).stamp_ns
