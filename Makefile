@@ -70,6 +70,11 @@ evaluate: setup  ## the bundled weights against truth and baselines
 train: setup  ## train the bundled network again
 	@$(POMATO) train --preset nano $(ARGS)
 
+.PHONY: docs
+docs: setup  ## the documentation as a site in site/, from this repository alone
+	@.venv/bin/mkdocs build --strict --quiet --site-dir site
+	@echo "site/index.html"
+
 .PHONY: clean
 clean:  ## remove everything that set-up and builds made
-	rm -rf .venv build install log .setup.lock *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build install log site .setup.lock *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

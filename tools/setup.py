@@ -144,7 +144,7 @@ def plan(mode: str) -> list[Step]:
         Step(
             "Python packages",
             (ROOT / "setup.py", constraints),
-            lambda: pip_install("--no-build-isolation", "--editable", f"{ROOT}[test,dev,export]"),
+            lambda: pip_install("--no-build-isolation", "--editable", f"{ROOT}[test,dev,docs,export]"),
             network,
         ),
         Step(

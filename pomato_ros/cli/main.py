@@ -51,6 +51,7 @@ COMMANDS = {
         "pomato_ros.ros.frame_publisher:main", "publish a video, a folder or a camera as ROS 2 images", ros=True
     ),
     "recorder": Command("pomato_ros.ros.recorder:main", "record the node's outputs to MCAP", ros=True),
+    "layout": Command("pomato_ros.cli.layout:layout", "Foxglove's or RViz's layout for a node of another name"),
     "world": Command(
         "pomato_ros.cli.world:world", "render scenes with exact truth", bare={"--preview": "out/world.png"}
     ),

@@ -12,6 +12,7 @@ from pomato_ros.errors import PomatoError
 NODE_NAME = "pomato"
 DEMO_RATE_HZ = 2.0  # what a small computer keeps up with
 DELAY_S = 1.0  # between a bag's publishers and its first message, for the node to find them
+NODE_PARAMETERS = ("image_transport", "checkpoint", "frame_prefix", "odom_frame", "base_frame")
 CAMERA_FRAME = "camera_optical_frame"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # before and since Fast DDS 3
 Arguments = Mapping[str, str]
@@ -117,11 +118,11 @@ def frames(arguments: Arguments) -> dict[str, str]:
 
 def node_settings(arguments: Arguments, share: Path) -> Settings:
     """The node itself: an argument that was left empty leaves its parameter to the parameters file."""
-    parameters: Parameters = {"use_sim_time": uses_sim_time(arguments), **frames(arguments)}
+    parameters: Parameters = {"use_sim_time": uses_sim_time(arguments)}
     for name in ("autostart", "publish_tf"):
         if arguments[name]:
             parameters[name] = arguments[name] == "true"
-    parameters.update({name: arguments[name] for name in ("image_transport", "checkpoint") if arguments[name]})
+    parameters.update({name: arguments[name] for name in NODE_PARAMETERS if arguments[name]})
     # Threads of the network that spin while they wait for each other take tens of times longer on a busy processor.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **fast_dds(arguments, share)}
     log_level = f"{logger_name(arguments['namespace'])}:={arguments['log_level']}"

@@ -34,4 +34,5 @@ def adapted(value: Any, node_name: str, frames: Mapping[str, str]) -> Any:
         return value
     if value == f"/{NODE_NAME}" or value.startswith(f"/{NODE_NAME}/"):
         return node_name + value.removeprefix(f"/{NODE_NAME}")
-    return frames.get(value, value)
+    named = value.replace(f'"{NODE_NAME}: ', f'"{node_name.strip("/")}: ')  # statuses in /diagnostics
+    return frames.get(named, named)

@@ -99,7 +99,11 @@ def test_a_prefix_renames_all_frames_that_two_nodes_would_share() -> None:
     assert frames(arguments) == {"odom_frame": "front_odom", "base_frame": "front_body"}
     node = node_settings(arguments, SHARE).parameters
     publisher = publisher_settings(arguments, "clip", SHARE).parameters
-    assert (node["odom_frame"], node["base_frame"]) == ("front_odom", "front_body")
+    assert (node["frame_prefix"], node["base_frame"], "odom_frame" in node) == (
+        "front_",
+        "body",
+        False,
+    )  # it joins them
     assert (publisher["base_frame"], publisher["frame_id"]) == ("front_body", "front_camera_optical_frame")
 
 
