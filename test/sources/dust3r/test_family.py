@@ -28,6 +28,7 @@ SHAPES = {
     "mast3r, one confidence": {"architecture": "mast3r", "desc_dim": 6, "desc_hidden_dim": 8, "two_confs": False},
     "d2ust3r": {"architecture": "d2ust3r"},
     "d2ust3r with masks": {"architecture": "d2ust3r", "mask_heads": True},
+    "d2ust3r with masks and flow": {"architecture": "d2ust3r", "mask_heads": True, "flow_head": True},
     "flow4r": {"architecture": "flow4r"},
     "flow4r, linear": {"architecture": "flow4r", "head_type": "linear"},
 }
@@ -72,6 +73,10 @@ def test_a_symmetric_network_has_one_decoder_and_one_head() -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("sizes_hw", [((48, 64), (48, 64)), ((64, 48), (64, 48)), ((48, 80), (64, 48))])
 def test_every_map_covers_its_view(network: Trunk, sizes_hw: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    if network.config.flow_head and sizes_hw[0] != sizes_hw[1]:
+        with pytest.raises(ValueError, match="two images of one size"):
+            network.pair_maps(images(2, sizes_hw[0]), images(2, sizes_hw[1]))
+        return
     found = network.pair_maps(images(2, sizes_hw[0]), images(2, sizes_hw[1], seed=1))
     for spec in network.HEADS:
         for name in spec.maps:
@@ -81,6 +86,8 @@ def test_every_map_covers_its_view(network: Trunk, sizes_hw: tuple[tuple[int, in
 
 @torch.inference_mode()
 def test_a_pair_of_two_sizes_is_its_tokens_decoded_with_their_own_places(network: Trunk) -> None:
+    if network.config.flow_head:
+        return  # it needs both images in one size
     small, large = images(1, (48, 64)), images(1, (64, 80))
     mixed = network.pair_maps(small, large)
     alike = network.pair_maps(small, large[..., :48, :64])
@@ -162,6 +169,19 @@ def test_swapped_images_swap_flow4rs_outputs_exactly(
         assert torch.equal(here[one], there[other])
         assert torch.equal(here[other], there[one])
     torch.testing.assert_close(here["weight_1"].sum((-2, -1)), torch.ones(1))
+
+
+@torch.inference_mode()
+def test_flows_correlation_is_one_volume_seen_from_either_view(
+    tiny_config: NetworkConfig, make_network: Callable[..., Trunk]
+) -> None:
+    network = make_network(dataclasses.replace(tiny_config, temporal_length=0, architecture="d2ust3r", flow_head=True))
+    seen: list[list[Tensor]] = [[], []]
+    tokens = network.encode(images(2))
+    lists = network.decode(tokens[:1], tokens[1:], (3, 4), watch=lambda view, logits: seen[view].append(logits))
+    forth, back = (torch.stack(logits).mean((0, 2)) for logits in seen)
+    torch.testing.assert_close(lists[0][-1], (forth + back.mT) / 2)
+    torch.testing.assert_close(lists[1][-1], lists[0][-1].mT)
 
 
 @pytest.mark.parametrize(
