@@ -318,10 +318,16 @@ class OdometryTuning:
 # The running engine and the node
 
 
+BACKENDS = ("pomato",)  # as in pomato_ros.sources.registry
+
+
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """Which weights, on what device."""
+    """What measures geometry: which backend, which weights, on what device."""
 
+    backend: str = option(
+        "pomato", "source of geometry: pomato, a network that sees the frames of one camera", choices=BACKENDS
+    )
     checkpoint: str = option(
         "", "weights file (.safetensors or an official .pth); empty means the bundled nano weights"
     )

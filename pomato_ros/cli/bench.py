@@ -35,11 +35,11 @@ from pomato_ros.evaluation.scene_bench import (
     summarise_scene,
 )
 from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
-from pomato_ros.pointmap_scene.pipeline import check_window
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
 from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.pomato_source import check_window
 from pomato_ros.sources.dust3r.predictor import DTYPES, Predictor
 from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate

@@ -24,7 +24,7 @@ from pomato_ros.evaluation.masks import RegionSimilarity
 from pomato_ros.evaluation.opencv_baseline import grade_opencv
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.perceiver import Perceiver
-from pomato_ros.pointmap_scene.pipeline import WindowPredictor
+from pomato_ros.sources.dust3r.pomato_source import WindowPredictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, PreparedFrame
 from pomato_ros.synthetic.clip import Clip

@@ -6,7 +6,8 @@ import torch
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
-from pomato_ros.pointmap_scene.pipeline import PointmapPipeline, WindowPredictor
+from pomato_ros.pointmap_scene.pipeline import PointmapPipeline
+from pomato_ros.sources.dust3r.pomato_source import WindowPredictor
 from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.structures import Frame, Window
 from pomato_ros.synthetic.clip import Clip

@@ -19,7 +19,7 @@ from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert, rotation_log
-from pomato_ros.pointmap_scene.pipeline import WindowPredictor
+from pomato_ros.sources.dust3r.pomato_source import WindowPredictor
 from pomato_ros.structures import Frame, PoseArray, SceneEstimate, TrackingState
 from pomato_ros.synthetic.clip import Clip
 

@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from pomato_ros.config import PomatoConfig, WindowOptions
-from pomato_ros.errors import ConfigError
 from pomato_ros.pointmap_scene.estimator import SceneEstimator
 from pomato_ros.pointmap_scene.reference import wanted_of
 from pomato_ros.sources.base import PredictionRequest
-from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
+from pomato_ros.sources.dust3r.pomato_source import WindowPredictor, check_window
+from pomato_ros.sources.dust3r.prediction import Wanted
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame, PreparedFrame, SceneEstimate, Window
@@ -24,16 +24,6 @@ from pomato_ros.window import RollingWindow
 WARM_UP_ROUNDS = 2  # a piece is recorded when it comes again
 STEPS_LOGGED = 10  # from one line of the log to the next
 LOGGER = logging.getLogger(__name__)
-
-
-class WindowPredictor(Protocol):
-    """What is needed of a network; tests put truth in its place."""
-
-    def predict(self, window: Window, wanted: Wanted | None = None) -> WindowPrediction:
-        """Both pair orders of a window against its key frame, at least what is ``wanted``; None: all."""
-
-    def describe(self) -> dict[str, Any]:
-        """Facts about the model: ``image_size_px``, the size its weights were trained at, and ``temporal_length``."""
 
 
 class PointmapPipeline:
@@ -175,16 +165,3 @@ def usual_slot(window: Window, number: int) -> int:
     """The frame whose pair is read; rolling, the reference moves from the newest to the oldest place."""
     newest = len(window.frames) - 1
     return newest if window.key == 0 else max(0, newest - 1 - number % len(window.frames))
-
-
-def check_window(window_size: int, temporal_length: int) -> None:
-    """Refuse windows longer than the motion modules of the weights reach; 0 is a network without them.
-
-    Raises:
-        ConfigError: the window is too long.
-    """
-    if temporal_length and window_size > temporal_length:
-        raise ConfigError(
-            f"window_size must be at most {temporal_length} with these weights, got {window_size}; choose a shorter "
-            "window or weights with a longer temporal_length"
-        )

@@ -13,6 +13,7 @@ from pomato_ros.structures import (
     Correspondence,
     DepthMap,
     Frame,
+    Intrinsics,
     MotionEvidence,
     PosePrior,
     PreparedFrame,
@@ -54,6 +55,7 @@ class Observation:
     correspondence: Callable[[int], Correspondence | None]  # by gap; None: not available. Cached by whoever makes it
     pose_priors: tuple[PosePrior, ...] = ()
     motion: MotionEvidence | None = None
+    intrinsics: Intrinsics | None = None  # of the newest image, estimated by the source where the frame has none
     facts: dict[str, float] = field(default_factory=dict)  # figures for diagnostics, by name
 
 
