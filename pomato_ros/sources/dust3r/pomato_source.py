@@ -1,6 +1,6 @@
 """POMATO as a source: a window's pointmaps become depth, correspondence, pose prior and motion evidence."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ FOCAL_MEMORY = 30  # estimates whose median is the focal length of an uncalibrat
 NOISE_MEMORY = 0.8  # of the running noise, per frame
 FIRST_NOISE = PairNoise(log_depth=0.05, pixel=1.0)  # before any pair was seen
 AT_REST_LOG_ODDS = 0.0  # below: takes part in the pose
+MOST_LOG_SIGMA = 0.3  # of ln z, beyond which two predictions of one frame are unrelated
 LEAST_INLIER_RATIO = 0.15  # of the pose prior, below which the prediction is garbage
 
 
@@ -86,35 +87,49 @@ class RunningNoise:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownDepth:
+    """Depth of a frame of the window, in the stream's unit."""
+
+    depth: DepthMap
+    confirmed: bool  # by a second prediction
+
+
+@dataclass(frozen=True, slots=True)
 class PairChoice:
     """Which pair of a window is read."""
 
     reference: int  # frame r
     slot: int  # frame of the prediction's row: n, or r where n is the key
     rolling: bool  # n is the key
-    placed: int | None  # another frame with known depth, where r's is not known
+    adopts_reference: bool  # r's depth is not known, or was not confirmed: it is read again
+    placed: int | None  # another frame of known depth, which then gives the unit
 
     def wanted(self, stride: int) -> Wanted:
         """Which maps are read."""
         slots = tuple(sorted({self.slot} | ({self.placed} if self.placed is not None else set())))
-        own, in_reference = (1,), (2, 3)
+        own, in_reference = (1,), (1, 2, 3) if self.adopts_reference else (2, 3)
         if self.rolling:
             return Wanted(slots, from_key_heads=in_reference, to_key_heads=own, stride=stride)
         return Wanted(slots, from_key_heads=own, to_key_heads=in_reference, stride=stride)
 
 
-def choose_pair(window: Window, known: Container[int]) -> PairChoice:
-    """The newest frame and the key or, where it is the key itself, and the oldest frame with known depth.
+def choose_pair(window: Window, known: Mapping[int, KnownDepth]) -> PairChoice:
+    """The newest frame and the key or, where it is the key itself, and the oldest frame of confirmed depth.
 
-    ``known``: stamps of frames with known depth.
+    ``known``: by stamp.
     """
     newest = len(window.frames) - 1
-    placed = [slot for slot, frame in enumerate(window.frames[:-1]) if frame.stamp_ns in known]
+    depths = [known.get(frame.stamp_ns) for frame in window.frames[:-1]]
+    placed = [slot for slot, depth in enumerate(depths) if depth is not None]
+    confirmed = [slot for slot in placed if known[window.frames[slot].stamp_ns].confirmed]
+    if not newest:
+        return PairChoice(0, 0, rolling=False, adopts_reference=False, placed=None)
     if window.key == newest:
-        reference = placed[0] if placed else 0
-        return PairChoice(reference, reference, rolling=newest > 0, placed=None)
-    unknown = window.frames[window.key].stamp_ns not in known
-    return PairChoice(window.key, newest, rolling=False, placed=placed[-1] if unknown and placed else None)
+        reference = confirmed[0] if confirmed else 0
+        return PairChoice(reference, reference, rolling=True, adopts_reference=not confirmed, placed=None)
+    adopts = window.key not in confirmed
+    placed_slot = placed[-1] if adopts and placed else None
+    return PairChoice(window.key, newest, rolling=False, adopts_reference=adopts, placed=placed_slot)
 
 
 def read_pair(prediction: WindowPrediction, slot: int, *, rolling: bool) -> PointmapPair:
@@ -185,7 +200,8 @@ class PomatoSource:
         self._facts = predictor.describe()
         check_window(config.window.window_size, self._facts.get("temporal_length", 0))
         self._options: WindowOptions = config.window
-        self._known: dict[int, DepthMap] = {}  # by stamp: depth of the window's frames, in the stream's unit
+        self._known: dict[int, KnownDepth] = {}  # by stamp: depth of the window's frames, in the stream's unit
+        self._unit = 1.0  # of the stream, in units of the last pair
         self._focals_px: list[float] = []
         self._noise = RunningNoise()
 
@@ -219,37 +235,60 @@ class PomatoSource:
         prediction = self._predictor.predict(window, choice.wanted(request.stride))
         pair = read_pair(prediction, choice.slot, rolling=choice.rolling)
         camera = newest.intrinsics or self._estimate_camera(pair)
-        known = self._known.get(window.frames[choice.reference].stamp_ns)
-        if known is None or choice.reference == len(window.frames) - 1:
-            observation = self._observe_alone(pair, self._unit_of_window(window, prediction, choice))
-        else:
-            observation = self._observe_pair(pair, camera, known, len(window.frames) - 1 - choice.reference)
-        self._remember(window, observation.depth)
+        reference = self._reference_depth(window, prediction, choice)
+        gap = len(window.frames) - 1 - choice.reference
+        observation = self._observe_pair(pair, camera, reference, gap) if gap and reference else None
+        confirmed = observation is not None or not self._known
+        if observation is None and (not gap or choice.adopts_reference):
+            depth = single_depth(pair.points_newest * np.float32(self._unit), pair.conf_newest, self._noise.log_depth)
+            observation = Observation(depth, no_correspondence)
+        elif observation is None:
+            observation = Observation(None, no_correspondence)
+        self._remember(window, observation.depth, confirmed=confirmed)
         return replace(observation, intrinsics=None if newest.intrinsics else camera)
 
-    def _observe_alone(self, pair: PointmapPair, unit: float) -> Observation:
-        """Depth alone, where the reference frame's depth is not known."""
-        depth = single_depth(pair.points_newest * np.float32(unit), pair.conf_newest, self._noise.log_depth)
-        return Observation(depth, no_correspondence)
+    def _reference_depth(self, window: Window, prediction: WindowPrediction, choice: PairChoice) -> DepthMap | None:
+        """Depth of frame r: the one it had when it was the newest or, if that was not confirmed, X^{r,r} now.
 
-    def _observe_pair(self, pair: PointmapPair, camera: Intrinsics, reference: DepthMap, gap: int) -> Observation:
-        """All records of a pair whose reference frame has ``reference`` as its depth; no depth where it is garbage."""
+        The unit of X^{r,r} is found by the newest frame of known depth in the window; else it is the last pair's.
+        """
+        if not choice.adopts_reference:
+            known = self._known.get(window.frames[choice.reference].stamp_ns)
+            return known.depth if known else None
+        in_reference = prediction.from_key if choice.rolling else prediction.to_key
+        if choice.placed is not None:
+            placed = self._known[window.frames[choice.placed].stamp_ns].depth
+            with np.errstate(divide="ignore"):
+                placed_z = np.where(placed.valid, 1.0 / placed.inverse_depth, np.nan).astype(np.float32)
+            own_z = prediction.from_key.points_1[prediction.row_of(choice.placed)].numpy()[..., 2]
+            self._unit = median_ratio(placed_z, own_z) or self._unit
+        row = prediction.row_of(choice.slot)
+        points = in_reference.points_1[row].numpy() * np.float32(self._unit)
+        depth = single_depth(points, in_reference.conf_1[row].numpy(), self._noise.log_depth)
+        self._known[window.frames[choice.reference].stamp_ns] = KnownDepth(depth, confirmed=False)
+        return depth
+
+    def _observe_pair(
+        self, pair: PointmapPair, camera: Intrinsics, reference: DepthMap, gap: int
+    ) -> Observation | None:
+        """All records of a pair whose reference frame has the depth ``reference``; None where they contradict it."""
         few = pair.thinned()
         there = sample_depth(reference, project_points(few.points_earlier, camera))
         unit = median_ratio(there, few.points_earlier[..., 2])
         if unit is None:
-            return Observation(None, no_correspondence)
+            return None
         few = few.scaled(unit, 1.0)
         at_rest = motion_evidence(few, self._noise.pair, camera).log_odds < AT_REST_LOG_ODDS
         solution = locate_newest(few, at_rest, camera)
         if isinstance(solution, PnpFailure) or solution.inlier_ratio < LEAST_INLIER_RATIO:
-            return Observation(None, no_correspondence)
+            return None
         again = newest_points_of_reference(few, solution.reference_from_camera)
         newest_unit = median_ratio(again[..., 2], few.points_newest[..., 2]) or unit
-        self._noise.update(
-            measure_noise(few.scaled(1.0, newest_unit), again, camera),
-            spread(log_ratio(there, few.points_earlier[..., 2])),
-        )
+        noise = measure_noise(few.scaled(1.0, newest_unit), again, camera)
+        if noise.log_depth > MOST_LOG_SIGMA:
+            return None
+        self._unit = newest_unit
+        self._noise.update(noise, spread(log_ratio(there, few.points_earlier[..., 2])))
         return self._records(pair.scaled(unit, newest_unit), camera, reference, gap, solution)
 
     def _records(
@@ -267,16 +306,6 @@ class PomatoSource:
         }
         return Observation(depth, lambda asked: match if asked == gap else None, (prior,), evidence, facts=facts)
 
-    def _unit_of_window(self, window: Window, prediction: WindowPrediction, choice: PairChoice) -> float:
-        """Stream's unit over the window's, by a frame whose depth is known; 1 for the first frame of a stream."""
-        known = self._known.get(window.frames[choice.placed].stamp_ns) if choice.placed is not None else None
-        if known is None or choice.placed is None:
-            return 1.0
-        own_z = prediction.from_key.points_1[prediction.row_of(choice.placed)].numpy()[..., 2]
-        with np.errstate(divide="ignore"):
-            known_z = np.where(known.valid, 1.0 / known.inverse_depth, np.nan).astype(np.float32)
-        return median_ratio(known_z, own_z) or 1.0
-
     def _estimate_camera(self, pair: PointmapPair) -> Intrinsics:
         """Median over recent frames of each pointmap's own focal length; principal point in the middle."""
         height, width = pair.conf_newest.shape
@@ -289,12 +318,12 @@ class PomatoSource:
         focal_px = float(np.median(self._focals_px)) if self._focals_px else float(max(height, width))
         return Intrinsics(focal_px, focal_px, *centre, width, height)
 
-    def _remember(self, window: Window, depth: DepthMap | None) -> None:
+    def _remember(self, window: Window, depth: DepthMap | None, *, confirmed: bool) -> None:
         """Keep the depth of the window's frames."""
         held = {frame.stamp_ns for frame in window.frames}
         self._known = {stamp_ns: known for stamp_ns, known in self._known.items() if stamp_ns in held}
         if depth is not None:
-            self._known[window.frames[-1].stamp_ns] = depth
+            self._known[window.frames[-1].stamp_ns] = KnownDepth(depth, confirmed)
 
     @property
     def _image_size_px(self) -> int:
@@ -315,7 +344,7 @@ class PomatoSource:
 
     def reset(self) -> None:
         """Drop frames, unit and noise."""
-        self._known, self._focals_px, self._noise = {}, [], RunningNoise()
+        self._known, self._unit, self._focals_px, self._noise = {}, 1.0, [], RunningNoise()
         if isinstance(self._predictor, Predictor):
             self._predictor.reset()
 
