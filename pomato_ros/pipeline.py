@@ -1,13 +1,11 @@
 """A source together with the estimator that reads it: what the engine runs, whatever the backend."""
 
-import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.pointmap_scene.pipeline import PointmapPipeline
-from pomato_ros.sources.base import Observation, PredictionRequest, Source
+from pomato_ros.sources.base import PredictionRequest
 from pomato_ros.structures import Frame, PreparedFrame, SceneEstimate, Window
 
 
@@ -47,66 +45,6 @@ class Pipeline(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts for logs and diagnostics; at least ``image_size_px``."""
-
-
-class Estimator(Protocol):
-    """Observations in, scenes out: the state of camera, map, tracks and objects."""
-
-    config: PomatoConfig  # dynamic options may change between updates
-
-    def update(self, window: Window, observation: Observation) -> SceneEstimate:
-        """The scene of the newest frame of ``window``."""
-
-    def reset(self) -> None:
-        """Start a new world."""
-
-
-class SourcePipeline:
-    """A :class:`Pipeline` of any source that follows `sources/base.py` and an estimator of its observations."""
-
-    def __init__(self, config: PomatoConfig, source: Source, estimator: Estimator) -> None:
-        """Neither may be in use elsewhere: both keep state of frames."""
-        self._config = config
-        self.source = source
-        self.estimator = estimator
-
-    def prepare(self, frame: Frame) -> PreparedFrame:
-        """As the source."""
-        return self.source.prepare(frame)
-
-    def evaluate(self, windows: Sequence[Window], request: PredictionRequest) -> list[SceneEstimate]:
-        """One window after the other."""
-        return [self._evaluate(window, request) for window in windows]
-
-    def _evaluate(self, window: Window, request: PredictionRequest) -> SceneEstimate:
-        started = time.perf_counter()
-        observation = self.source.predict(window, request)
-        observed = time.perf_counter()
-        scene = self.estimator.update(window, observation)
-        seconds = {"model": observed - started, "scene": time.perf_counter() - observed}
-        return dataclasses.replace(scene, stage_seconds=seconds)
-
-    @property
-    def warmup_count(self) -> int:
-        """As the source reports it among its facts; 0 where nothing is recorded."""
-        return int(self.source.describe().get("warmup_count", 0))
-
-    def warm_up(self, size_wh: tuple[int, int]) -> None:
-        """As the source."""
-        self.source.warm_up(size_wh)
-
-    def reset(self) -> None:
-        """Both."""
-        self.source.reset()
-        self.estimator.reset()
-
-    def update_config(self, config: PomatoConfig) -> None:
-        """For the estimator; a source has no dynamic options."""
-        self._config = self.estimator.config = config
-
-    def describe(self) -> dict[str, Any]:
-        """As the source."""
-        return self.source.describe()
 
 
 def build_pipeline(config: PomatoConfig) -> Pipeline:

@@ -1,9 +1,11 @@
 """Every backend by its name: the only table that says which sources there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.sources.base import Source
+from pomato_ros.sources.rgbd import RgbdSource
+from pomato_ros.sources.stereo import StereoSource
 
 
 def build_pomato(config: PomatoConfig) -> Source:
@@ -13,4 +15,8 @@ def build_pomato(config: PomatoConfig) -> Source:
     return PomatoSource.from_config(config)
 
 
-SOURCES: dict[str, Callable[[PomatoConfig], Source]] = {"pomato": build_pomato}
+SOURCES: Mapping[str, Callable[[PomatoConfig], Source]] = {
+    "rgbd": RgbdSource,
+    "stereo": StereoSource,
+    "pomato": build_pomato,
+}

@@ -39,6 +39,7 @@ NOISE_MEMORY = 0.8  # of the running noise, per frame
 FIRST_NOISE = PairNoise(log_depth=0.05, pixel=1.0)  # before any pair was seen
 AT_REST_LOG_ODDS = 0.0  # below: takes part in the pose
 MOST_LOG_SIGMA = 0.3  # of ln z, beyond which two predictions of one frame are unrelated
+UNCONFIRMED_FACTOR = 3.0  # on sigma of a depth that the pair contradicts
 LEAST_INLIER_RATIO = 0.15  # of the pose prior, below which the prediction is garbage
 
 
@@ -239,11 +240,12 @@ class PomatoSource:
         gap = len(window.frames) - 1 - choice.reference
         observation = self._observe_pair(pair, camera, reference, gap) if gap and reference else None
         confirmed = observation is not None or not self._known
-        if observation is None and (not gap or choice.adopts_reference):
-            depth = single_depth(pair.points_newest * np.float32(self._unit), pair.conf_newest, self._noise.log_depth)
-            observation = Observation(depth, no_correspondence)
-        elif observation is None:
-            observation = Observation(None, no_correspondence)
+        if observation is None:
+            factor = UNCONFIRMED_FACTOR if gap else 1.0
+            points = pair.points_newest * np.float32(self._unit)
+            observation = Observation(
+                single_depth(points, pair.conf_newest, factor * self._noise.log_depth), no_correspondence
+            )
         self._remember(window, observation.depth, confirmed=confirmed)
         return replace(observation, intrinsics=None if newest.intrinsics else camera)
 
