@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pomato_ros.mapping.chunk_result import ChunkResult
 from pomato_ros.mapping.dense_depth import clean_confidence, median_depth
 from pomato_ros.mapping.image_flow import measure_flow
 from pomato_ros.mapping.objective import EdgePointmaps, MeasuredFlow
@@ -24,29 +24,6 @@ from pomato_ros.structures import PreparedFrame
 
 FLOW_GAP = 3  # frames; optical flow between images farther apart is not measured
 MOVING_SHARE = 0.5  # of the edges that see a pixel
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkResult:
-    """Frames of one chunk in a world of its own: that of its strongest pair, in an arbitrary unit.
-
-    Attributes:
-        stamps_ns: (n,).
-        world_from_camera: (n, 4, 4).
-        camera_matrix: (3, 3) of the frames' images.
-        depth: (n, h, w) float32.
-        confidence: (n, h, w) float32; 0 where another view contradicts.
-        moving: (n, h, w).
-        cost: objective before the first and after the last step.
-    """
-
-    stamps_ns: NDArray[np.int64]
-    world_from_camera: NDArray[np.float64]
-    camera_matrix: NDArray[np.float64]
-    depth: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    moving: NDArray[np.bool_]
-    cost: tuple[float, float]
 
 
 def align_chunk(
@@ -84,6 +61,8 @@ def align_chunk(
     poses = variables.world_from_camera()
     cleaned = clean_confidence(depth, confidence, poses, torch.from_numpy(matrix).float())
     return ChunkResult(
+        images_rgb=np.stack([frame.image_rgb for frame in frames]),
+        metric=False,
         stamps_ns=np.array([frame.stamp_ns for frame in frames], np.int64),
         world_from_camera=poses.double().numpy(),
         camera_matrix=matrix,

@@ -9,16 +9,14 @@ from pomato_ros.geometry.rigid import invert
 from pomato_ros.mapping.bundle import BundleResult, depth_at
 
 LEAST_POINTS = 12  # an image with fewer keeps the correction of all images together
-RIDGE = 3.0  # observations' worth of belief in no correction beyond the common factor
+RIDGE = 30.0  # observations' worth of belief in no correction beyond the common factor
 ROUNDS = 5
 LEAST_RESIDUAL = 0.02  # of log depth: smaller ones weigh alike
 NEIGHBOURS = 4  # images before and after that are warped into an image
 AGREEMENT = 0.25  # share by which two depths of one surface may differ
 
 
-def corrected_depth(
-    depth: NDArray[np.float32], result: BundleResult, camera_matrix: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def corrected_depth(depth: NDArray[np.float32], result: BundleResult) -> NDArray[np.float32]:
     """(n, h, w) depth times ``exp(a + b x + c y + d log depth)`` of each image, fitted to the points that it sees.
 
     Least absolute difference of logarithms by reweighted ridge regression; x, y in image widths from the centre.
