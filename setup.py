@@ -33,6 +33,7 @@ setup(
     ],
     python_requires=">=3.10,<3.14",
     install_requires=[
+        "gtsam>=4.2,<5",
         "matplotlib>=3.8,<4",
         "mcap>=1.1,<2",
         "numpy>=1.26,<3",
@@ -51,6 +52,7 @@ setup(
             "onnx>=1.16,<2",
             "onnxruntime>=1.18,<2",
         ],
+        "batch": ["fsspec>=2024.2", "pyarrow>=15,<27", "ray>=2.40,<3"],
         "train": ["tensorboard>=2.15,<3"],  # events beside the JSON lines of a run's log
         "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
         "dev": ["codespell>=2.3,<3", "import-linter>=2.1,<3", "mypy>=1.13,<3", "ruff>=0.9,<0.18"],

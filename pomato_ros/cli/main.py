@@ -57,6 +57,9 @@ COMMANDS = {
     ),
     "train": Command("pomato_ros.cli.train:train", "train a network on rendered scenes"),
     "evaluate": Command("pomato_ros.cli.evaluate:evaluate", "measure weights against truth and baselines"),
+    "reconstruct": Command(
+        "pomato_ros.cli.reconstruct:reconstruct", "trajectory, static map and web page of a whole video or recording"
+    ),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
     "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
     "export": Command("pomato_ros.cli.export:export", "the network as ONNX graphs, checked with onnxruntime"),

@@ -191,7 +191,7 @@ def robust_similarity(source: NDArray[np.float64], target: NDArray[np.float64], 
 
 
 def chained(a_from_b: Similarity, b_from_c: Similarity) -> Similarity:
-    """a from c."""
+    """One similarity after the other: a from c."""
     return Similarity(
         a_from_b.scale * b_from_c.scale, a_from_b.rotation @ b_from_c.rotation, a_from_b.apply(b_from_c.translation)
     )
