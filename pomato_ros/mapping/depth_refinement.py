@@ -1,6 +1,5 @@
 """A network's depth maps brought onto adjusted points: a smooth correction for each image, then agreement over time."""
 
-
 import numpy as np
 from numpy.typing import NDArray
 
