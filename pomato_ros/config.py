@@ -624,7 +624,12 @@ class OutputOptions:
     points_stride: int = option(
         1, "publish every n-th row and column of the cloud", unit="px", minimum=1, maximum=64, dynamic=True
     )
-    depth_resolution: str = option("model", "size of the depth image", choices=("model", "source"))
+    depth_resolution: str = option(
+        "source",
+        "size of the depth images: source, so that camera_info of the colour image fits them, or model, the network's own "
+        "size and crop, for readers that use depth/camera_info",
+        choices=("model", "source"),
+    )
     path_max: int = option(2000, "most poses kept in path", minimum=1)
     trail_length: int = option(24, "poses in a track's drawn trail", unit="frames", minimum=1, maximum=1000)
     publish_debug: bool = option(True, "draw and publish debug/image when somebody listens", dynamic=True)

@@ -42,6 +42,17 @@ def heard(graph: Any) -> Any:
     return graph
 
 
+@pytest.fixture
+def heard_at_model(make_graph: Callable[..., Any]) -> Any:
+    """The same with depth images of the network's own size, after one step."""
+    graph = make_graph(depth_resolution="model")
+    graph.wait_until_active()
+    graph.listen_to_all()
+    graph.wait_until_connected()
+    graph.step(0)
+    return graph
+
+
 def newest(graph: Any, topic: topics.Topic) -> Any:
     return graph.received[topic.name][-1]
 
@@ -110,10 +121,10 @@ def float_pixels(message: Any) -> np.ndarray:
 
 
 def test_depth_is_metres_with_nan_where_invalid_and_static_depth_where_it_moves_too(
-    heard: Any, fakes: SimpleNamespace
+    heard_at_model: Any, fakes: SimpleNamespace
 ) -> None:
-    depth = float_pixels(newest(heard, topics.DEPTH_IMAGE))
-    static = float_pixels(newest(heard, topics.STATIC_DEPTH_IMAGE))
+    depth = float_pixels(newest(heard_at_model, topics.DEPTH_IMAGE))
+    static = float_pixels(newest(heard_at_model, topics.STATIC_DEPTH_IMAGE))
     assert np.isnan(depth[0, 0])
     assert np.nanmin(depth) == np.nanmax(depth) == fakes.DEPTH_M
     assert np.isnan(static[4:8, 2:6]).all()
@@ -139,9 +150,15 @@ def test_camera_infos_belong_to_their_images(heard: Any, fakes: SimpleNamespace)
         assert newest(heard, image).header == newest(heard, info).header
         assert newest(heard, image).width == newest(heard, info).width
         assert newest(heard, image).height == newest(heard, info).height
-    assert list(newest(heard, topics.DEPTH_INFO).k) == [15.0, 0.0, 9.5, 0.0, 16.0, 7.5, 0.0, 0.0, 1.0]
     # The principal point of the network's image is (9.5, 7.5); back on the source: (9.5 + 2.25) / 0.5.
-    assert list(newest(heard, topics.MASK_INFO).k) == [30.0, 0.0, 23.5, 0.0, 32.0, 15.5, 0.0, 0.0, 1.0]
+    for info in (topics.DEPTH_INFO, topics.MASK_INFO):
+        assert list(newest(heard, info).k) == [30.0, 0.0, 23.5, 0.0, 32.0, 15.5, 0.0, 0.0, 1.0]
+
+
+def test_the_camera_info_of_depth_at_the_networks_size_is_that_of_its_crop(heard_at_model: Any) -> None:
+    info = newest(heard_at_model, topics.DEPTH_INFO)
+    assert (info.width, info.height) == (newest(heard_at_model, topics.DEPTH_IMAGE).width, 16)
+    assert list(info.k) == [15.0, 0.0, 9.5, 0.0, 16.0, 7.5, 0.0, 0.0, 1.0]
 
 
 def test_confidence_and_debug_pictures_are_there(heard: Any) -> None:
@@ -174,8 +191,8 @@ def test_objects_that_are_seen(heard: Any) -> None:
     np.testing.assert_allclose([centre.x, centre.y, centre.z], [4.0, -1.0, -2.0], atol=1e-6)  # optical (1, 2, 4)
 
 
-def test_depth_can_have_the_size_of_the_source(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> None:
-    graph = make_graph(depth_resolution="source", points_stride=2)
+def test_depth_has_the_size_of_the_source(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> None:
+    graph = make_graph(points_stride=2)
     graph.wait_until_active()
     graph.listen_to_all()
     graph.wait_until_connected()
