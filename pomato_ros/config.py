@@ -626,8 +626,8 @@ class OutputOptions:
     )
     depth_resolution: str = option(
         "source",
-        "size of the depth images: source, so that camera_info of the colour image fits them, or model, the network's own "
-        "size and crop, for readers that use depth/camera_info",
+        "size of the depth images: source, so that camera_info of the colour image fits them, or model, the network's "
+        "own size and crop, for readers that use depth/camera_info",
         choices=("model", "source"),
     )
     path_max: int = option(2000, "most poses kept in path", minimum=1)
