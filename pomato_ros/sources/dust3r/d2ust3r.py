@@ -1,14 +1,19 @@
 """D²USt3R: DUSt3R's network, whose second pointmap shows movers where they were at the first view's time."""
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.dpt_head import DptHead, PointmapHead
 from pomato_ros.sources.dust3r.flow_head import FlowHead
-from pomato_ros.sources.dust3r.heads import HeadSpec
+from pomato_ros.sources.dust3r.heads import HeadSpec, Maps
+from pomato_ros.sources.dust3r.prediction import Wanted
+from pomato_ros.sources.dust3r.scene_flow import robust_similarity
 from pomato_ros.sources.dust3r.trunk import AttentionWatch, Grid, Trunk
 
+FIT_STRIDE_PX = 4  # of the pixels that the similarity between the passes is fitted on
 POINTMAPS = (
     HeadSpec(1, "downstream_head1", 0, ("points_1", "conf_1")),
     HeadSpec(2, "downstream_head2", 1, ("points_2", "conf_2")),
@@ -81,3 +86,34 @@ class D2ust3r(Trunk):
         lists[0].append(correlation)
         lists[1].append(correlation.mT)
         return lists
+
+    def own_wanted(self, wanted: Wanted) -> Wanted:
+        """As :class:`Trunk`: X^{2,1} at view 2's own time is made of X^{2,2} of the swapped pass."""
+        orders = [set(wanted.from_key_heads), set(wanted.to_key_heads)]
+        asked: list[set[int]] = [set(), set()]
+        for number, heads in enumerate(orders):
+            asked[number] |= {1 if head == 1 else 2 for head in heads}
+            if 2 in heads:
+                asked[1 - number].add(1)
+                asked[number] |= {4} if self.config.mask_heads else set()
+        return dataclasses.replace(wanted, from_key_heads=tuple(sorted(asked[0])), to_key_heads=tuple(sorted(asked[1])))
+
+    def three_maps(self, number: int, own: Maps, other: Maps) -> tuple[Tensor, Tensor]:
+        """As :class:`Trunk`: the time-aligned pointmap is the matching one.
+
+        X^{2,1} is X^{2,2} of the swapped pass moved into camera 1, by the similarity that rests on what rests: movers
+        are outliers of a robust fit, or are left out by the mask head.
+        """
+        if number == 1:
+            return own["points_1"], own["conf_1"]
+        if number == 3:
+            return own["points_2"], own["conf_2"]
+        still = own["conf_2"].double()
+        if "mask_logit_2" in own and len(own["mask_logit_2"]):
+            still = still * (-own["mask_logit_2"].double()).sigmoid()
+        few = (slice(None), slice(None, None, FIT_STRIDE_PX), slice(None, None, FIT_STRIDE_PX))
+        swapped = other["points_1"].double()
+        parts = (swapped[few].flatten(1, 2), own["points_2"].double()[few].flatten(1, 2), still[few].flatten(1))
+        motion, scale = robust_similarity(*parts)
+        rotated = (scale[:, None, None, None] * swapped) @ motion[:, None, :3, :3].mT
+        return (rotated + motion[:, None, None, :3, 3]).to(own["points_2"].dtype), other["conf_1"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
 from pomato_ros.sources.dust3r.temporal import Prepared
 
 EarlyModules = tuple[Prepared, Prepared]  # of the first two motion modules, which read single frames' tokens
@@ -45,10 +44,6 @@ class WindowMaps:
     from_key: Maps
     to_key: Maps
     slots: tuple[int, ...] | None = None  # the window's frames that rows belong to; None: all, in order
-
-    def prediction(self) -> WindowPrediction:
-        """The same of a POMATO network, whose maps are the fields of a :class:`PairPrediction`."""
-        return WindowPrediction(self.key, PairPrediction(**self.from_key), PairPrediction(**self.to_key), self.slots)
 
     def row_of(self, slot: int) -> int:
         """The row of a frame of the window.

@@ -8,9 +8,9 @@ from torch import Tensor
 from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import CheckpointError
 from pomato_ros.sources.dust3r.dpt_head import PointmapHead
-from pomato_ros.sources.dust3r.heads import HeadSpec
+from pomato_ros.sources.dust3r.heads import HeadSpec, Maps
 from pomato_ros.sources.dust3r.prediction import PairPrediction
-from pomato_ros.sources.dust3r.trunk import Grid, Trunk, copied
+from pomato_ros.sources.dust3r.trunk import THREE_MAPS, Grid, Trunk, copied
 
 LOGGER = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class Pomato(Trunk):
             )
         LOGGER.info("these weights have two heads (DUSt3R, MonST3R): the matching head starts as a copy of the second")
         return {**weights, **copies}
+
+    def three_maps(self, number: int, own: Maps, other: Maps) -> tuple[Tensor, Tensor]:
+        """As :class:`Trunk`: its own heads."""
+        points, conf = THREE_MAPS[number]
+        return own[points], own[conf]
 
     def predict(self, tokens_1: Tensor, tokens_2: Tensor, grid_hw: Grid, frames: int = 1) -> PairPrediction:
         """Encoder tokens of P = b * ``frames`` pairs, in window order -> all three heads."""

@@ -64,6 +64,38 @@ def weighted_rigid(points: Tensor, moved: Tensor, weights: Tensor) -> Tensor:
     return torch.cat((upper, last.expand(*upper.shape[:-2], 1, 4)), dim=-2)
 
 
+def weighted_similarity(points: Tensor, moved: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Rigid motion (..., 4, 4) and scale s (...) that minimise ``sum W |P_vt - T (s P)|^2`` (Umeyama)."""
+    rigid = weighted_rigid(points, moved, weights)
+    shares = (weights / weights.sum(-1, keepdim=True))[..., None]
+    centred = points - (shares * points).sum(-2, keepdim=True)
+    moved_centre = (shares * moved).sum(-2, keepdim=True)
+    turned = centred @ rigid[..., :3, :3].mT
+    tiny = torch.finfo(points.dtype).tiny
+    scale = (shares * turned * (moved - moved_centre)).sum((-2, -1)) / (shares * centred.square()).sum((-2, -1)).clamp(
+        min=tiny
+    )
+    found = rigid.clone()
+    centre = (shares * points).sum(-2)
+    found[..., :3, 3] = moved_centre[..., 0, :] - scale[..., None] * (rigid[..., :3, :3] @ centre[..., None])[..., 0]
+    return found, scale
+
+
+def robust_similarity(points: Tensor, moved: Tensor, weights: Tensor, rounds: int = 15) -> tuple[Tensor, Tensor]:
+    """:func:`weighted_similarity` that movers do not pull: weights times Geman and McClure's of each residual.
+
+    Their scale is the weighted median residual of each round, so that up to half of the points may move.
+    """
+    share = weights
+    for _ in range(rounds):
+        motion, scale = weighted_similarity(points, moved, share)
+        there = (scale[..., None, None] * points) @ motion[..., :3, :3].mT + motion[..., None, :3, 3]
+        squared = (there - moved).square().sum(-1)
+        level = squared.median(-1, keepdim=True).values.clamp(min=torch.finfo(points.dtype).eps)
+        share = weights / (1 + squared / (4 * level)).square()
+    return weighted_similarity(points, moved, share)
+
+
 def rigid_of_maps(points: Tensor, moved: Tensor, weights: Tensor) -> Tensor:
     """:func:`weighted_rigid` of maps (..., h, w, 3), (..., h, w, 3) and (..., h, w)."""
     return weighted_rigid(points.flatten(-3, -2), moved.flatten(-3, -2), weights.flatten(-2))

@@ -96,8 +96,8 @@ class WindowStream:
         self._next_pairs: KeyedPairs | None = None
 
     def predict(self, window: Window, wanted: Wanted) -> WindowPrediction:
-        """:meth:`maps` of a POMATO network."""
-        return self.maps(window, wanted).prediction()
+        """:meth:`maps` as POMATO's three, whatever the network."""
+        return self._network.prediction(self.maps(window, self._network.own_wanted(wanted)), wanted)
 
     def maps(self, window: Window, wanted: Wanted) -> WindowMaps:
         """What is ``wanted`` of the pairs of ``window``; on the network's device."""

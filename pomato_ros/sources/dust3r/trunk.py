@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import ConfigError
 from pomato_ros.sources.dust3r.attention import NORM_EPS, DecoderBlock, EncoderBlock
-from pomato_ros.sources.dust3r.heads import Head, HeadSpec, Maps
+from pomato_ros.sources.dust3r.heads import Head, HeadSpec, Maps, WindowMaps
 from pomato_ros.sources.dust3r.position import RotaryTables, code_of, rotary_of
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 
+THREE_MAPS = {1: ("points_1", "conf_1"), 2: ("points_2", "conf_2"), 3: ("points_match", "conf_match")}
 Grid = tuple[int, int]  # rows and columns of patches
 # takes a view, 0 or 1, and logits (p, heads, n, m) of its queries over the other view's keys
 AttentionWatch = Callable[[int, Tensor], None]
@@ -204,9 +206,48 @@ class Trunk(nn.Module):
             tokens_1, tokens_2 = self.encode(view_1), self.encode(view_2)
         return self.predict_maps(tokens_1, tokens_2, grids[0], 1, grids[1])
 
+    def own_wanted(self, wanted: Wanted) -> Wanted:
+        """The heads of this network that give what is ``wanted`` of a :class:`PairPrediction`'s three maps."""
+        return wanted
+
+    def prediction(self, found: WindowMaps, wanted: Wanted) -> WindowPrediction:
+        """This network's maps as POMATO's three for both pair orders, which is how every reader knows the family.
+
+        Args:
+            found: at least what :meth:`own_wanted` asks for.
+            wanted: which of the three are read; the others have no rows.
+        """
+        orders = []
+        for own, other, heads in (
+            (found.from_key, found.to_key, wanted.from_key_heads),
+            (found.to_key, found.from_key, wanted.to_key_heads),
+        ):
+            maps: Maps = {}
+            for number, names in THREE_MAPS.items():
+                parts = self.three_maps(number, own, other) if number in heads else no_rows(own)
+                maps |= zip(names, parts, strict=True)
+            orders.append(PairPrediction(**maps))
+        return WindowPrediction(found.key, orders[0], orders[1], found.slots)
+
+    def three_maps(self, number: int, own: Maps, other: Maps) -> tuple[Tensor, Tensor]:
+        """Points and confidence of X^{1,1} (1), X^{2,1} (2) or X_m^{2,1} (3) of the pairs of one order.
+
+        Args:
+            number: which.
+            own: maps of that order.
+            other: maps of the same pairs the other way round.
+        """
+        raise NotImplementedError
+
     def rotary(self, grid_hw: Grid, head_dim: int, device: torch.device) -> RotaryTables:
         """Tables for a grid of patches."""
         return rotary_of(grid_hw, head_dim, self.config.rope_base, device)
+
+
+def no_rows(maps: Maps) -> tuple[Tensor, Tensor]:
+    """Points and confidence of no pair, on the size and device of ``maps``."""
+    like = maps["points_1"][:0]
+    return like, like[..., 0]
 
 
 def copied(tensors: Mapping[str, Tensor], begin: str, other: str) -> dict[str, Tensor]:

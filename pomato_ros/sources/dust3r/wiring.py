@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pomato_ros.sources.dust3r.heads import WindowMaps
 from pomato_ros.sources.dust3r.pomato import Pomato
-from pomato_ros.sources.dust3r.prediction import PairPrediction, WindowPrediction
+from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.trunk import Trunk
 
 
@@ -37,8 +37,8 @@ def predict_wiring(network: Pomato, images: Tensor, wiring: Wiring) -> PairPredi
 
 
 def predict_window(network: Trunk, images: Tensor, key: int) -> WindowPrediction:
-    """:func:`window_maps` of a POMATO network."""
-    return window_maps(network, images, key).prediction()
+    """:func:`window_maps` as POMATO's three, whatever the network."""
+    return network.prediction(window_maps(network, images, key), Wanted(tuple(range(len(images)))))
 
 
 def window_maps(network: Trunk, images: Tensor, key: int) -> WindowMaps:
