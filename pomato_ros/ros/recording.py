@@ -1,6 +1,7 @@
 """MCAP files of ROS 2 messages, as Foxglove and ``ros2 bag`` read them."""
 
 import importlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,14 @@ from rclpy.serialization import deserialize_message
 PROFILE, SCHEMA_ENCODING, MESSAGE_ENCODING = "ros2", "ros2msg", "cdr"
 SEPARATOR = "=" * 80
 QOS_KEY = "offered_qos_profiles"
+# The two policies of each kind that are recorded, in the order of rmw's numbers 1 and 2.
+POLICIES = {
+    "history": ("keep_last", "keep_all"),
+    "reliability": ("reliable", "best_effort"),
+    "durability": ("transient_local", "volatile"),
+    "liveliness": ("automatic", "manual_by_topic"),
+}
+NUMBERED_POLICIES = ("foxy", "galactic", "humble", "iron")
 INFINITE = {"sec": 9223372036, "nsec": 854775807}  # RMW_DURATION_INFINITE
 PRIMITIVES = frozenset(
     ("bool", "byte", "char", "string", "wstring", "float32", "float64")
@@ -33,21 +42,34 @@ class RecordedMessage:
     message: Any
 
 
-def offered_qos_text(profiles: Sequence[QoSProfile]) -> str:
-    """The value of ``offered_qos_profiles`` as rosbag2 of Jazzy and later writes it: a YAML list, policies by name."""
-    return yaml.safe_dump([qos_entry(profile) for profile in profiles], sort_keys=False)
+def offered_qos_text(profiles: Sequence[QoSProfile], distribution: str = "") -> str:
+    """The value of ``offered_qos_profiles`` as rosbag2 writes it: a YAML list, policies by name since Jazzy.
+
+    Args:
+        profiles: what the publishers of a topic offer.
+        distribution: of the rosbag2 that is to read it; empty: the one that this process runs in.
+    """
+    by_number = (distribution or os.environ.get("ROS_DISTRO", "")) in NUMBERED_POLICIES
+    return yaml.safe_dump([qos_entry(profile, by_number=by_number) for profile in profiles], sort_keys=False)
 
 
-def qos_entry(profile: QoSProfile) -> dict[str, Any]:
+def qos_entry(profile: QoSProfile, *, by_number: bool = False) -> dict[str, Any]:
     """One quality of service as rosbag2 spells it."""
+    second = {
+        "history": profile.history == QoSHistoryPolicy.KEEP_ALL,
+        "reliability": profile.reliability == QoSReliabilityPolicy.BEST_EFFORT,
+        "durability": profile.durability != QoSDurabilityPolicy.TRANSIENT_LOCAL,
+        "liveliness": False,
+    }
+    policies = {name: (index + 1 if by_number else POLICIES[name][index]) for name, index in second.items()}
     return {
-        "history": "keep_all" if profile.history == QoSHistoryPolicy.KEEP_ALL else "keep_last",
+        "history": policies["history"],
         "depth": int(profile.depth),
-        "reliability": "best_effort" if profile.reliability == QoSReliabilityPolicy.BEST_EFFORT else "reliable",
-        "durability": "transient_local" if profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL else "volatile",
+        "reliability": policies["reliability"],
+        "durability": policies["durability"],
         "deadline": INFINITE,
         "lifespan": INFINITE,
-        "liveliness": "automatic",
+        "liveliness": policies["liveliness"],
         "liveliness_lease_duration": INFINITE,
         "avoid_ros_namespace_conventions": False,
     }

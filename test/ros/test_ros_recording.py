@@ -12,7 +12,7 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from nav_msgs.msg import Odometry
 from pomato_ros.msg import Track, TrackArray
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -21,6 +21,7 @@ from pomato_ros.ros.recording import (
     RecordingWriter,
     message_class,
     message_definition,
+    offered_qos_text,
     read_recording,
     type_name_of,
 )
@@ -115,6 +116,15 @@ def test_a_recording_keeps_what_the_publishers_of_each_topic_offer(tmp_path: Pat
     assert offered["/tf"][0]["durability"] == "volatile"
     assert offered["/camera_info"][0]["reliability"] == "reliable"
     assert all(set(entry) == QOS_FIELDS for entries in offered.values() for entry in entries)
+
+
+def test_humble_reads_policies_by_number_and_jazzy_by_name() -> None:
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    for distribution, durability, reliability in (("humble", 1, 1), ("jazzy", "transient_local", "reliable")):
+        (entry,) = yaml.safe_load(offered_qos_text([latched], distribution))
+        assert (entry["durability"], entry["reliability"]) == (durability, reliability)
+        assert entry["history"] == (1 if distribution == "humble" else "keep_last")
+        assert set(entry) == QOS_FIELDS
 
 
 def test_a_recorder_in_a_namespace_hears_what_the_node_there_hears(tmp_path: Path) -> None:
