@@ -3,6 +3,7 @@
 PomatoError
 ├── ConfigError          an option, or a combination of options, cannot be met
 ├── CheckpointError      a weights file cannot be used
+├── DataError            recorded data is missing, damaged or of another layout
 ├── UnusableFrame        one frame cannot be used; the next one may be
 └── OutOfMemory          the device has no room for a step of this size
 
@@ -20,6 +21,10 @@ class ConfigError(PomatoError, ValueError):
 
 class CheckpointError(PomatoError, ValueError):
     """A weights file cannot be used."""
+
+
+class DataError(PomatoError, ValueError):
+    """Recorded data is missing, damaged or of another layout."""
 
 
 class UnusableFrame(PomatoError, ValueError):  # noqa: N818 - it is about the frame, not an error of the program

@@ -31,12 +31,14 @@ class Command:
         help: one line for the overview.
         ros: a ROS 2 executable: it reads `sys.argv` itself, ROS arguments included.
         bare: values of options that may be given without one.
+        subcommands: further targets by the word that follows; ``target`` where none does.
     """
 
     target: str
     help: str
     ros: bool = False
     bare: Mapping[str, str] = field(default_factory=dict)
+    subcommands: Mapping[str, str] = field(default_factory=dict)
 
 
 COMMANDS = {
@@ -56,7 +58,20 @@ COMMANDS = {
         "pomato_ros.cli.world:world", "render scenes with exact truth", bare={"--preview": "out/world.png"}
     ),
     "train": Command("pomato_ros.cli.train:train", "train a network on rendered scenes"),
-    "evaluate": Command("pomato_ros.cli.evaluate:evaluate", "measure weights against truth and baselines"),
+    "evaluate": Command(
+        "pomato_ros.cli.evaluate.weights:evaluate_weights",
+        "measure against truth: weights (the default), truth, oracle, network, ablation, recorded, rgbd, stereo",
+        subcommands={
+            "weights": "pomato_ros.cli.evaluate.weights:evaluate_weights",
+            "truth": "pomato_ros.cli.evaluate.weights:evaluate_truth",
+            "oracle": "pomato_ros.cli.evaluate.oracle:evaluate_oracle",
+            "network": "pomato_ros.cli.evaluate.oracle:evaluate_network",
+            "ablation": "pomato_ros.cli.evaluate.oracle:evaluate_ablation",
+            "recorded": "pomato_ros.cli.evaluate.recorded:evaluate_recordings",
+            "rgbd": "pomato_ros.cli.evaluate.sensors:evaluate_rgbd",
+            "stereo": "pomato_ros.cli.evaluate.sensors:evaluate_stereo",
+        },
+    ),
     "reconstruct": Command(
         "pomato_ros.cli.reconstruct:reconstruct", "trajectory, static map and web page of a whole video or recording"
     ),
@@ -137,7 +152,17 @@ def run(name: str, arguments: list[str]) -> int:
             f"unknown command '{name}'" + (f"; did you mean '{close[0]}'?" if close else "; see pomato --help")
         )
     command = COMMANDS[name]
-    function = load(name, command.target)
+    target = command.target
+    if command.subcommands and arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(
+            f"pomato {name} {{{','.join(command.subcommands)}}} [OPTIONS]; without a word the first one:\n"
+        )
+    if command.subcommands and arguments and not arguments[0].startswith("-"):
+        word, *arguments = arguments
+        if word not in command.subcommands:
+            raise CommandError(f"unknown '{name} {word}'; known: {', '.join(command.subcommands)}")
+        name, target = f"{name} {word}", command.subcommands[word]
+    function = load(name, target)
     if command.ros:
         return run_ros(name, function, arguments)
     return run_typer(name, function, with_bare_values(arguments, command.bare))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pomato_ros.cli.evaluate import TABLE_WIDTH
+from pomato_ros.cli.evaluate.options import TABLE_WIDTH
 from pomato_ros.evaluation.report import FlatValue, before_and_after_table
 from pomato_ros.evaluation.score import score_weights
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint, load_checkpoint, load_pomato

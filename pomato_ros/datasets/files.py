@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.errors import DataError
 from pomato_ros.structures import Intrinsics
 
 ROTATION_TOLERANCE = 1e-3  # by which R R^T of a stored pose may miss the identity
@@ -72,14 +73,14 @@ def read_png(path: Path, dtype: type[np.generic], channels: int) -> NDArray[Any]
 
     Raises:
         OSError: it is missing or broken.
-        ValueError: it has another type or too few channels.
+        DataError: it has another type or too few channels.
     """
     stored = cv2.imread(str(require_file(path, "a PNG of numbers")), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise OSError(f"could not read {path}: expected a PNG image; fetch it again")
     found = 1 if stored.ndim == 2 else stored.shape[2]
     if stored.dtype != dtype or (found != 1 if channels == 1 else found < channels):
-        raise ValueError(
+        raise DataError(
             f"{path}: expected {channels} channel(s) of {np.dtype(dtype)}, got {found} of {stored.dtype}; "
             "it may have been converted on the way, use the original file"
         )
@@ -122,7 +123,7 @@ def read_npz_rows(path: Path, key: str, rows: Sequence[int], what: str) -> NDArr
 
     Raises:
         OSError: the file is missing, broken or has no such array.
-        ValueError: the array has fewer rows.
+        DataError: the array has fewer rows.
     """
     require_file(path, what)
     try:
@@ -146,7 +147,7 @@ def read_npz_rows(path: Path, key: str, rows: Sequence[int], what: str) -> NDArr
     except READ_ERRORS as error:
         raise OSError(f"could not read '{key}' of {path} ({error}): expected {what}; fetch it again") from error
     if set(rows) - set(found):
-        raise ValueError(f"{path}: expected '{key}' to have {max(rows) + 1} rows or more, got {shape[0]}")
+        raise DataError(f"{path}: expected '{key}' to have {max(rows) + 1} rows or more, got {shape[0]}")
     return np.stack([found[row] for row in rows])
 
 
@@ -154,12 +155,12 @@ def parse_json(text: str | bytes, path: Path) -> Any:
     """The content of the JSON file ``path``.
 
     Raises:
-        ValueError: it is not JSON.
+        DataError: it is not JSON.
     """
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got something else ({error}); fetch it again") from error
+        raise DataError(f"{path}: expected JSON, got something else ({error}); fetch it again") from error
 
 
 def metric_depth(depth_m: NDArray[Any], far_m: float) -> NDArray[np.float32]:
@@ -172,12 +173,12 @@ def check_pose(pose: NDArray[np.float64], source: str) -> NDArray[np.float64]:
     """A pose (4, 4) that is a rotation and a translation; ``source`` says where it was read.
 
     Raises:
-        ValueError: it is not rigid, or mirrors.
+        DataError: it is not rigid, or mirrors.
     """
     rotation = pose[:3, :3] if pose.shape == (4, 4) else np.full((3, 3), np.nan)
     orthonormal = np.abs(rotation @ rotation.T - np.eye(3)).max() < ROTATION_TOLERANCE
     if not (np.isfinite(pose).all() and orthonormal and np.linalg.det(rotation) > 0):
-        raise ValueError(
+        raise DataError(
             f"{source}: expected a right-handed rigid pose (4, 4), got {np.array2string(pose, precision=4)}; "
             "the file is broken or follows another convention"
         )

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.errors import DataError
 from pomato_ros.evaluation import opencv_baseline
 from pomato_ros.evaluation.masks import RegionSimilarity, region_similarity
 from pomato_ros.evaluation.perceiver import Perceiver
@@ -65,7 +66,7 @@ def evaluate_davis(engine: SizedPerceiver, folders: Sequence[Path], advance: Cal
         files = sorted((folder / "images").glob("*.jpg"))
         predicted = moving_masks(engine, files)
         if len(truth) != len(predicted) or len(truth) < 3:
-            raise ValueError(
+            raise DataError(
                 f"{folder}: expected a mask for each of three or more images, got {len(truth)} and {len(predicted)}"
             )
         true_inner = np.stack(truth[1:-1])

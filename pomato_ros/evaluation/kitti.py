@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.errors import DataError
 from pomato_ros.evaluation import opencv_baseline
 from pomato_ros.evaluation.davis import SizedPerceiver, read_image
 from pomato_ros.evaluation.evaluate import run_frames
@@ -52,18 +53,18 @@ def read_drive(folder: Path) -> StereoDrive:
     """The drive in ``folder``: ``image_left``, ``image_right``, ``calib.txt`` (two 3x4 projections), ``poses.txt``.
 
     Raises:
-        ValueError: the numbers of images and poses differ, or a file holds something else.
+        DataError: the numbers of images and poses differ, or a file holds something else.
         OSError: a file is missing.
     """
     left, right = (tuple(sorted((folder / f"image_{side}").glob("*.*"))) for side in ("left", "right"))
     projections = np.loadtxt(folder / "calib.txt", dtype=np.float64, ndmin=2)
     rows = np.loadtxt(folder / "poses.txt", dtype=np.float64, ndmin=2)
     if projections.shape != (2, 12) or rows.shape[1:] != (12,):
-        raise ValueError(
+        raise DataError(
             f"{folder}: expected rows of 12 numbers, two in calib.txt, got {projections.shape}, {rows.shape}"
         )
     if not len(left) == len(right) == len(rows) or len(left) < 3:
-        raise ValueError(
+        raise DataError(
             f"{folder}: expected as many left and right images as poses, three or more, got {len(left)}, {len(right)} "
             f"and {len(rows)}"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.sequences import SEED_OFFSET
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, WorldConfig, render_clip
@@ -125,7 +126,7 @@ def _seeds(kind: str, first: int, count: int, frames: int) -> list[int]:
     """Seeds of a set; for moving majorities those whose scenes have one for long enough.
 
     Raises:
-        ValueError: scenes with a moving majority are too rare.
+        ConfigError: scenes with a moving majority are too rare.
     """
     if kind != "majority":
         return list(range(first, first + count))
@@ -136,7 +137,7 @@ def _seeds(kind: str, first: int, count: int, frames: int) -> list[int]:
             found.append(seed)
         if len(found) == count:
             return found
-    raise ValueError(
+    raise ConfigError(
         f"expected {count} scenes with a moving majority among {MOST_TRIES * count} seeds, got {len(found)}; "
         "ask for fewer sequences or change MAJORITY_MOVES"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pomato_ros.errors import ConfigError
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, WorldConfig, render_clip
 
@@ -34,11 +35,11 @@ def plan_sequences(
     """The plan for a network that takes images of ``long_side_px``; ``held_out_seed`` begins what training never draws.
 
     Raises:
-        ValueError: no whole patch fits.
+        ConfigError: no whole patch fits.
     """
     size_wh = (_whole_patches(long_side_px, patch_px), _whole_patches(HEIGHT_OVER_WIDTH * long_side_px, patch_px))
     if min(size_wh) < patch_px:
-        raise ValueError(f"expected a long side of at least two patches of {patch_px} px, got {long_side_px} px")
+        raise ConfigError(f"expected a long side of at least two patches of {patch_px} px, got {long_side_px} px")
     return SequencePlan(held_out_seed + SEED_OFFSET, size_wh, sequences, frames)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pomato_ros.errors import ConfigError
 from pomato_ros.evaluation.sequences import FRAMES, SEQUENCES, SequencePlan, plan_sequences
 from pomato_ros.synthetic.world import DRIVING_WORLD, LOOKS_WORLD, MAJORITY_WORLD, TRAIN_WORLD, WorldConfig
 
@@ -22,13 +23,13 @@ def split_names(choice: str) -> tuple[str, ...]:
     """The splits that a name stands for: its own, or every one.
 
     Raises:
-        ValueError: there is no such split.
+        ConfigError: there is no such split.
     """
     if choice == EVERY_SPLIT:
         return tuple(SPLITS)
     if choice not in SPLITS:
         known = ", ".join((*SPLITS, EVERY_SPLIT))
-        raise ValueError(f"expected a split among {known}, got '{choice}'")
+        raise ConfigError(f"expected a split among {known}, got '{choice}'")
     return (choice,)
 
 
@@ -39,7 +40,7 @@ def plan_split(
 
     Raises:
         KeyError: there is no such split; :func:`split_names` checks.
-        ValueError: no whole patch fits.
+        ConfigError: no whole patch fits.
     """
     world = SPLITS[name]
     plan = plan_sequences(held_out_seed, long_side_px, patch_px, sequences, frames)

@@ -1,4 +1,4 @@
-"""`pomato evaluate --oracle --page` and `--ablate` as a user calls them."""
+"""`pomato evaluate oracle --page` and `ablation` as a user calls them."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_the_oracle_writes_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oracle_sets.oracle_sequences, "__defaults__", (("ordinary",),))
-    words = ["--oracle", "--sequences", "1", "--frames", "12", "--page", str(tmp_path), "--json"]
+    words = ["oracle", "--sequences", "1", "--frames", "12", "--page", str(tmp_path), "--json"]
     assert main(["evaluate", *words]) == 0
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert summary["sequences"] == 1
@@ -26,7 +26,7 @@ def test_the_oracle_writes_its_page(
 
 
 def test_the_ablation_ends_with_one_flat_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--oracle", "--ablate", "--sequences", "1", "--frames", "12", "--save", str(tmp_path), "--json"]
+    words = ["ablation", "--sequences", "1", "--frames", "12", "--save", str(tmp_path), "--json"]
     assert main(["evaluate", *words]) == 0
     summary = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert set(SCORES) <= set(summary)

@@ -38,7 +38,7 @@ def test_the_page_shows_every_picture_and_every_score(
     for result, (sequence, run) in zip(results, runs, strict=True):
         page.watch(result, sequence, run)
     summary = summarise_oracle(results)
-    text = page.write(tmp_path / "page", summary, "pomato evaluate --oracle & <more>").read_text(encoding="utf-8")
+    text = page.write(tmp_path / "page", summary, "pomato evaluate oracle & <more>").read_text(encoding="utf-8")
     named = re.findall(r'src="([^"]+)"', text)
     assert named == ["overview.png", "ordinary-5.png", "blind-6.png"]
     for name in named:
@@ -46,7 +46,7 @@ def test_the_page_shows_every_picture_and_every_score(
         assert picture.shape[1] >= 1200
         assert picture.std() > 10  # not one colour
     assert all(demand.meaning in text for demand in DEMANDS)
-    assert "pomato evaluate --oracle &amp; &lt;more&gt;" in text
+    assert "pomato evaluate oracle &amp; &lt;more&gt;" in text
     assert "http" not in text  # nothing is fetched from elsewhere
 
 
