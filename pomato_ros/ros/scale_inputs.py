@@ -19,6 +19,7 @@ from pomato_ros.ros.conversions.depth_decoding import at_image_size, check_has_d
 from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.ros.conversions.poses import matrix_from_pose
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
+from pomato_ros.ros.prior_guard import ContinuousOdometry, DepthUnit
 from pomato_ros.ros.status import ScaleInputStatus
 from pomato_ros.ros.transform_history import UNMATCHED, UNPLACED, UNUSABLE, NoTransformError, TransformHistory
 from pomato_ros.structures import Intrinsics, PoseArray
@@ -26,6 +27,7 @@ from pomato_ros.structures import Intrinsics, PoseArray
 LOG = logging.getLogger(__name__)
 DEPTH_TOLERANCE_NS = 20_000_000  # registered depth has the image's own stamp; some drivers are a little off
 ODOMETRY_GAP_NS = 500_000_000  # poses farther apart are not joined by a line
+JUMPED = "jumped"
 WAIT_S = 0.1  # for what belongs to an image and comes after it
 
 
@@ -42,6 +44,8 @@ class ScaleInputs:
         self._scale, self._frames = config.scale, config.frames
         own = (self._frames.odom_frame, self._frames.base_frame)
         self._transforms = TransformHistory(own if self._frames.publish_tf else None)
+        self._limits = config.robustness
+        self._odometry, self._depth_unit = ContinuousOdometry(), DepthUnit()
         self._messages = Companions()
         self._depth_info: CameraInfo | None = None
         self._logged: object = None
@@ -63,6 +67,8 @@ class ScaleInputs:
     def clear(self) -> None:
         """Time jumped."""
         self._messages.clear()
+        self._odometry.clear()
+        self._depth_unit.clear()
         self._transforms.clear_dynamic()
 
     def depth_m(
@@ -85,6 +91,7 @@ class ScaleInputs:
             self._check_aligned(message, camera_frame, camera)
             depth_m = at_image_size(decode_depth(message, self._max_pixels), image_wh)
             check_has_depth(depth_m)
+            self._depth_unit.check(depth_m)
         except InputError as error:
             self._drop(UNUSABLE, str(error))
             return None
@@ -96,9 +103,17 @@ class ScaleInputs:
 
         Between two of its poses the camera goes on a screw; a pose of the very time needs no second one.
         """
-        if self._scale.scale_source == "tf":
-            return self._prior_from_tf(stamp_ns, camera_frame)
-        return self._prior_from_odometry(stamp_ns, camera_frame)
+        from_tf = self._scale.scale_source == "tf"
+        pose = (self._prior_from_tf if from_tf else self._prior_from_odometry)(stamp_ns, camera_frame)
+        if pose is None:
+            return None
+        try:
+            pose = self._odometry.take(stamp_ns, pose, self._limits.max_speed, self._limits.max_angular_speed)
+        except InputError as error:
+            self._drop(JUMPED, str(error), JUMPED)
+            return None
+        self._status.used += 1
+        return pose
 
     def _prior_from_tf(self, stamp_ns: int, camera_frame: str) -> PoseArray | None:
         try:
@@ -110,7 +125,6 @@ class ScaleInputs:
             else:
                 self._drop(error.kind, str(error), (error.kind, error.frames))
             return None
-        self._status.used += 1
         return prior_from_camera
 
     def _moving_pose(self, stamp_ns: int, camera_frame: str) -> PoseArray:
@@ -144,7 +158,6 @@ class ScaleInputs:
         except ValueError as error:
             self._drop(UNUSABLE, f"odom_prior: {error}")
             return None
-        self._status.used += 1
         between = after[0] - before[0]
         odom_from_child = interpolate(first, last, (stamp_ns - before[0]) / between) if between else first
         return np.asarray(odom_from_child @ child_from_camera, np.float64)

@@ -15,6 +15,7 @@ from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.node import Node
 
 LOG = logging.getLogger(__name__)
+MOST_PARAMETERS = 1000
 PAUSE_S = 0.01  # after a failure, so that one that comes back at once does not take the whole processor
 ServiceCallback = Callable[[Any, Any], Any]
 
@@ -29,6 +30,9 @@ def answered(callback: ServiceCallback) -> ServiceCallback:
     """The callback, with what it raises turned into a refusal and a log line."""
 
     def answer(request: Any, response: Any) -> Any:
+        count = len(getattr(request, "parameters", ()))
+        if count > MOST_PARAMETERS:  # they would keep images and everybody else waiting
+            return refusal(request, response, f"expected at most {MOST_PARAMETERS} parameters in one call, got {count}")
         try:
             return callback(request, response)
         except Exception as error:

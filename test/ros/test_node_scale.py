@@ -15,6 +15,7 @@ from tf2_msgs.msg import TFMessage
 
 from pomato_ros.errors import ConfigError
 from pomato_ros.geometry.rigid import pose_exp
+from pomato_ros.ros.conversions.images import image_message
 from pomato_ros.ros.conversions.poses import pose_message, transform_message
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time, time_from_stamp_ns
 from pomato_ros.ros.frames import assumed_mount
@@ -223,6 +224,37 @@ def test_an_odometry_that_cannot_place_the_camera_is_named(
     graph.step(1)
     assert graph.engine.frames[1].prior_from_camera is None
     assert dict(graph.node.status.scale_input.drops) == {"unplaced": 1, "unusable": 1}
+
+
+def test_an_odometry_that_jumps_costs_one_frame_and_is_named(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    graph = make_graph(scale_source="odometry")
+    graph.wait_until_active()
+    send = Sender(graph, Odometry, "odom_prior")
+    step, jump = pose_exp([0.1, 0.0, 0.0, 0.0, 0.0, 0.0]), pose_exp([100.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    pose = np.eye(4)
+    for index in range(6):
+        pose = (jump if index == 3 else np.eye(4)) @ pose @ step
+        send(odometry(fakes.START_NS + index * fakes.FRAME_NS, pose))
+        graph.step(index)
+    priors = [frame.prior_from_camera for frame in graph.engine.frames]
+    assert [prior is None for prior in priors] == [False, False, False, True, False, False]
+    ways = [prior[0, 3] for prior in priors if prior is not None]
+    np.testing.assert_allclose(ways, [0.1, 0.2, 0.3, 0.5, 0.6], atol=1e-9)
+    assert dict(graph.node.status.scale_input.drops) == {"jumped": 1}
+    assert "jumped by 100.1 m" in values_of(graph.diagnostics()["scale"])["last_drop"]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, 3000.0])
+def test_depth_that_is_none_does_not_count_as_used(sensing: Any, fakes: SimpleNamespace, value: float) -> None:
+    nothing = np.full(fakes.SOURCE_WH[::-1], value, np.float32)
+    Sender(sensing, Image, "depth/image")(image_message(nothing, "32FC1", fakes.image_of(0).header))
+    sensing.step(0)
+    assert sensing.engine.frames[-1].depth_m is None
+    came = sensing.node.status.scale_input
+    assert (came.used, dict(came.drops)) == (0, {"unusable": 1})
+    assert "0.0 %" in came.last_drop
 
 
 # --- another odometry on TF

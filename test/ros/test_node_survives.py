@@ -102,6 +102,10 @@ def test_parameters_of_no_type_are_refused_each_with_a_reason(node: Any, fakes: 
     request = SetParametersAtomically.Request(parameters=[bad])
     answer = node.call(SetParametersAtomically, "/pomato/set_parameters_atomically", request)
     assert (answer.result.successful, bool(answer.result.reason)) == (False, True)
+    many = SetParameters.Request(parameters=[good] * 10_000)
+    answer = node.call(SetParameters, "/pomato/set_parameters", many)
+    assert len(answer.results) == 10_000
+    assert "at most" in answer.results[0].reason
     steps(node, fakes)
 
 
