@@ -202,3 +202,9 @@ def test_a_network_json_with_unknown_entries_is_refused() -> None:
 def test_lists_become_tuples() -> None:
     built = build_dataclass(NetworkConfig, {"dpt_layer_dims": [1, 2, 3, 4]}, "here")
     assert built.dpt_layer_dims == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(("odom", "base"), [("odom", "odom"), ("", "base_link"), ("odom", "")])
+def test_odom_and_base_are_two_frames(odom: str, base: str) -> None:
+    with pytest.raises(ConfigError, match="two names"):
+        PomatoConfig().with_values({"odom_frame": odom, "base_frame": base})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pomato_ros.geometry.rigid import cross_matrix, invert, rotation_log
+from pomato_ros.ros.twist_noise import TwistNoise
 from pomato_ros.structures import PoseArray
 
 OPTICAL_ROTATION = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # body (x forward, z up) <- optical
@@ -65,6 +66,7 @@ class OdometryFrames:
         self._start_covariance = np.zeros((6, 6))  # of where the engine's world begins, axes of odom
         self._start_odom = np.zeros(3)
         self._last: OdometryState | None = None
+        self._twist_noise = TwistNoise()
         self._motion_known = False  # whether the next pose and the last one are of one world
 
     @property
@@ -141,15 +143,21 @@ class OdometryFrames:
     def _twist(self, stamp_ns: int, odom_from_base: PoseArray, covariance: PoseArray) -> tuple[PoseArray, PoseArray]:
         """Finite difference since the last pose, in the base's axes now."""
         if self._last is None or not self._motion_known or stamp_ns <= self._last.stamp_ns:
+            self._twist_noise.interrupt()
             return np.zeros(6), unknown_covariance()
         seconds = (stamp_ns - self._last.stamp_ns) * 1e-9
         base_from_odom = odom_from_base[:3, :3].T
         linear = base_from_odom @ (odom_from_base[:3, 3] - self._last.odom_from_base[:3, 3])
         angular = rotation_log(self._last.odom_from_base[:3, :3].T @ odom_from_base[:3, :3])
+        twist = np.concatenate([linear, angular]) / seconds
+        self._twist_noise.note(seconds, twist)
+        observed = self._twist_noise.covariance(seconds, twist)
+        if observed is not None:
+            return twist, observed
         axes = np.kron(np.eye(2), base_from_odom)
         growth = step_covariance(self._last.pose_covariance, covariance)
         twist_covariance = axes @ growth @ axes.T / seconds**2
-        return np.concatenate([linear, angular]) / seconds, floor_variance(twist_covariance)
+        return twist, floor_variance(twist_covariance)
 
 
 def unseen_motion(seconds: float, speed_m_s: float, turn_rad_s: float) -> PoseArray:

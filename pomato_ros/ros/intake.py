@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 JUMP_BACK_NS = 500_000_000  # a frame this much older than the last one is of another time, not a late frame
+STRANGE_KEPT = 4  # stamps that wait for confirmation: two cameras on one topic may take turns
 FAR_AHEAD_NS = 10_000_000_000  # and so is one whose stamp runs ahead of its arrival by more
 LATE_FRAMES_IN_A_ROW = 3  # that many late frames in a row are a jump too
 
@@ -88,7 +90,7 @@ class StampMonitor:
     def __init__(self) -> None:
         """Start with no frame seen."""
         self._newest: tuple[int, int] | None = None  # stamp and arrival, ns
-        self._strange: tuple[int, int] | None = None
+        self._strange: deque[tuple[int, int]] = deque(maxlen=STRANGE_KEPT)
         self._late_in_a_row = 0
 
     def judge(self, stamp_ns: int, received_ns: int) -> StampVerdict:
@@ -100,14 +102,16 @@ class StampMonitor:
         """
         verdict = self._verdict(stamp_ns, received_ns)
         if verdict is StampVerdict.UNCONFIRMED:
-            self._strange = (stamp_ns, received_ns)
+            self._strange.append((stamp_ns, received_ns))
         elif verdict in (StampVerdict.NEW, StampVerdict.JUMP):
-            self._newest, self._strange, self._late_in_a_row = (stamp_ns, received_ns), None, 0
+            self._newest, self._late_in_a_row = (stamp_ns, received_ns), 0
+            self._strange.clear()
         return verdict
 
     def forget(self) -> None:
         """Accept any stamp next."""
-        self._newest, self._strange, self._late_in_a_row = None, None, 0
+        self._newest, self._late_in_a_row = None, 0
+        self._strange.clear()
 
     def _verdict(self, stamp_ns: int, received_ns: int) -> StampVerdict:
         if self._newest is None:
@@ -124,10 +128,11 @@ class StampMonitor:
         return StampVerdict.JUMP if self._late_in_a_row >= LATE_FRAMES_IN_A_ROW else StampVerdict.LATE
 
     def _verdict_on_strange(self, stamp_ns: int, received_ns: int) -> StampVerdict:
-        """A jump, or new after a gap, if it goes on from the last strange stamp."""
-        if self._strange is None:
-            return StampVerdict.UNCONFIRMED
-        strange_ns, strange_received_ns = self._strange
-        if not 0 < stamp_ns - strange_ns <= received_ns - strange_received_ns + FAR_AHEAD_NS:
+        """A jump, or new after a gap, if it goes on from one of the last strange stamps."""
+        confirmed = any(
+            0 < stamp_ns - strange_ns <= received_ns - strange_received_ns + FAR_AHEAD_NS
+            for strange_ns, strange_received_ns in self._strange
+        )
+        if not confirmed:
             return StampVerdict.UNCONFIRMED
         return StampVerdict.NEW if self._newest is not None and stamp_ns > self._newest[0] else StampVerdict.JUMP

@@ -8,6 +8,7 @@ import numpy as np
 RECENT_S = 10.0
 PERIODS_KEPT = 31
 GAP_PERIODS = 1.5  # an interval longer than this many periods has a gap
+LONGEST_PAUSE = 20.0  # periods; a longer interval is a pause or another time, nothing that was left out
 LONGEST_GAP = 1000  # sequence numbers that jump farther belong to another publisher
 
 
@@ -131,6 +132,6 @@ class StreamMonitor:
         if interval_ns <= 0:
             return
         intervals = interval_ns * 1e-9 / period_s if period_s else 0.0
-        if intervals > steps - 1 + GAP_PERIODS and intervals < LONGEST_GAP:
+        if steps - 1 + GAP_PERIODS < intervals < LONGEST_PAUSE:
             self.skipped.add(round(intervals) - steps)
         self._periods_ns.append(interval_ns / steps)

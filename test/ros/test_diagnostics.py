@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import pytest
+
 from pomato_ros.config import PomatoConfig
 from pomato_ros.latency import LatencyBudget, Setting
 from pomato_ros.ros.diagnostics import OK, WARN, build_statuses
@@ -40,3 +42,28 @@ def test_without_a_budget_nothing_is_said() -> None:
     window, values = window_status(BudgetReport())
     assert window.level == OK
     assert values["budget"] == ""
+
+
+@pytest.mark.parametrize(
+    ("age_s", "simulated", "told"),
+    [
+        (0.1, False, ""),
+        (-0.1, False, ""),
+        (12.0, False, "12.0 s behind this machine's clock: images queue up"),
+        (-3.0, False, "3.0 s ahead of this machine's clock: two machines' clocks differ"),
+        (90 * 86400.0, False, "90.0 days behind this machine's clock: a recording"),
+        (-1.8e9, True, "ahead of /clock (use_sim_time): is /clock published"),
+    ],
+)
+def test_a_clock_that_does_not_fit_is_named(age_s: float, simulated: bool, told: str) -> None:
+    status = NodeStatus()
+    status.output.age_ms, status.output.ros_time_is_simulated = 1e3 * age_s, simulated
+    output = next(item for item in build_statuses("pomato", status, PomatoConfig()) if item.name == "pomato: output")
+    assert output.level == (WARN if told else OK)
+    assert told in output.message
+
+
+def test_the_namespace_is_in_every_name() -> None:
+    for item in build_statuses("front/pomato", NodeStatus(), PomatoConfig()):
+        assert item.name.startswith("front/pomato: ")
+        assert item.hardware_id == "front/pomato"

@@ -54,6 +54,10 @@ def test_a_cleared_frame_is_gone() -> None:
         ([2 * JUMP_BACK_NS, 5, 2 * JUMP_BACK_NS + 6], [StampVerdict.NEW, STRANGE, StampVerdict.NEW]),
         ([5, 3600 * SECOND_NS, 6, 7], [StampVerdict.NEW, STRANGE, StampVerdict.NEW, StampVerdict.NEW]),
         ([5, 3600 * SECOND_NS, 3601 * SECOND_NS], [StampVerdict.NEW, STRANGE, StampVerdict.NEW]),
+        (  # two cameras on one topic, neither of which goes on from the last frame
+            [9000 * SECOND_NS, 5, 300 * SECOND_NS, 6, 301 * SECOND_NS, 7],
+            [StampVerdict.NEW, STRANGE, STRANGE, StampVerdict.JUMP, STRANGE, StampVerdict.NEW],
+        ),
         ([5, 300 * SECOND_NS, 6, 301 * SECOND_NS, 7], [StampVerdict.NEW, STRANGE] * 2 + [StampVerdict.NEW]),
     ],
 )

@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from pomato_ros.errors import OutOfMemory, UnusableFrame
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.perception import Perception
+from pomato_ros.ros.perception import Perception, is_rectified_topic
 from pomato_ros.ros.topics import tf_qos
 
 
@@ -339,5 +339,47 @@ def test_an_unexpected_failure_outside_the_engine_is_survived(
         graph.send(fakes.image_of(0))
     assert graph.node.status.engine.errors == 1
     assert "no such luck" in graph.node.status.engine.last_error
+    graph.step(1)
+    assert len(graph.engine.frames) == 1
+
+
+def test_a_slow_camera_is_no_silent_one(graph: Any, fakes: SimpleNamespace) -> None:
+    resets = graph.engine.resets
+    for index in range(6):
+        graph.send(fakes.image_of(25 * index))
+    assert graph.engine.resets == resets
+    assert graph.node.status.input.stream.period_s == pytest.approx(2.5, rel=1e-3)
+    graph.send(fakes.image_of(25 * 5 + 90))  # four of its intervals later
+    assert graph.engine.resets == resets + 1
+
+
+def test_an_image_that_is_rectified_is_not_rectified_again(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    """image_proc sends the raw image's camera_info beside image_rect."""
+    for name, focal_px in (("image_rect", 35.0), ("image_raw", None)):
+        assert is_rectified_topic(f"/camera/{name}") is (focal_px is not None)
+    assert is_rectified_topic("/camera/image_rect_color/compressed")
+    assert not is_rectified_topic("/direct/image")
+
+
+def test_a_message_of_opencvs_default_encoding_is_read_and_said(graph: Any, fakes: SimpleNamespace) -> None:
+    message = fakes.image_of(0)
+    message.encoding = "8UC3"
+    message.data = array("B", bytes([1, 2, 3] * (len(message.data) // 3)))
+    graph.send(message)
+    assert graph.engine.frames[-1].image_rgb[0, 0].tolist() == [3, 2, 1]
+    assert values_of(graph.diagnostics()["input"])["encoding"] == "8UC3 (read as bgr8)"
+
+
+@pytest.mark.parametrize(("seconds", "nanoseconds"), [(0, 0), (-5, 0), (1_700_000_000, 2_000_000_000)])
+def test_a_stamp_that_is_no_time_is_dropped_and_named(
+    graph: Any, fakes: SimpleNamespace, seconds: int, nanoseconds: int
+) -> None:
+    message = fakes.image_of(0)
+    message.header.stamp.sec, message.header.stamp.nanosec = seconds, nanoseconds
+    graph.send(message)
+    assert graph.node.status.input.drops["bad_stamp"] == 1
+    assert "image stamp" in graph.node.status.input.last_drop
     graph.step(1)
     assert len(graph.engine.frames) == 1

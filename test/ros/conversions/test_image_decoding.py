@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
-from pomato_ros.ros.conversions.image_decoding import ENCODINGS, decode_compressed_image, decode_image
+from pomato_ros.ros.conversions.image_decoding import ENCODINGS, SampleRange, decode_compressed_image, decode_image
 from pomato_ros.ros.conversions.input_error import InputError
 
 HEIGHT, WIDTH = 6, 10
@@ -50,6 +50,38 @@ def test_mono16_keeps_its_upper_byte_in_either_byte_order(big_endian: int) -> No
     message = message_of("mono16", rows, padding=4)
     message.is_bigendian = big_endian
     np.testing.assert_array_equal(decode_image(message, MAX_PIXELS)[..., 1], GREY)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_16_bit_samples_are_read_over_the_bits_that_are_used(bits: int) -> None:
+    full = GREY.copy()
+    full[0, :2] = 255  # a little in the image is bright
+    message = message_of("mono16", (full.astype("<u2") << (bits - 8)).view(np.uint8))
+    for sample_range in (SampleRange(), SampleRange(bits)):
+        np.testing.assert_array_equal(decode_image(message, MAX_PIXELS, sample_range)[..., 0], full)
+        assert sample_range.bits == bits
+
+
+def test_the_range_of_samples_is_never_narrowed() -> None:
+    sample_range = SampleRange()
+    for level, bits in ((200, 8), (3000, 12), (100, 12), (900, 12)):
+        message = message_of("mono16", np.full((HEIGHT, WIDTH), level, "<u2").view(np.uint8))
+        assert decode_image(message, MAX_PIXELS, sample_range).max() == level >> (bits - 8)
+        assert sample_range.bits == bits
+
+
+@pytest.mark.parametrize(("encoding", "same_as"), [("8UC1", "mono8"), ("8UC3", "bgr8"), ("8UC4", "bgra8")])
+def test_types_of_opencv_mean_its_channels(encoding: str, same_as: str) -> None:
+    channels = {"mono8": 1, "bgr8": 3, "bgra8": 4}[same_as]
+    rows = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH * channels), dtype=np.uint8)
+    expected = decode_image(message_of(same_as, rows), MAX_PIXELS)
+    np.testing.assert_array_equal(decode_image(message_of(encoding, rows), MAX_PIXELS), expected)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_depth_as_an_image_is_refused_with_its_place(encoding: str) -> None:
+    with pytest.raises(InputError, match="depth/image"):
+        decode_image(message_of(encoding, np.zeros((HEIGHT, 4 * WIDTH), np.uint8)), MAX_PIXELS)
 
 
 COLOURS = [(200, 60, 30), (20, 180, 90), (40, 50, 220), (128, 128, 128), (235, 230, 20)]
