@@ -41,6 +41,7 @@ setup(
         "pillow>=10,<14",
         "PyYAML>=6,<7",
         "rich>=13,<16",
+        "rosbags>=0.10,<0.12",
         "safetensors>=0.4.3,<0.9",
         "scipy>=1.11,<2",
         "torch>=2.4,<2.14",

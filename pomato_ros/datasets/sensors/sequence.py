@@ -1,5 +1,6 @@
 """The record that every reader of a recorded camera gives: frames in order, with whatever truth lies beside them."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ class SensorSequence:
         world_from_camera: (t, 4, 4) true camera poses in metres, NaN where unknown; None: no truth.
         read_mask: (h, w) true moving pixels of a frame by its number; None: no truth.
         facts: what the reader found or assumed, for logs and reports.
+        close: lets go of open files; leaving a ``with`` statement calls it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class SensorSequence:
     world_from_camera: PoseArray | None = None
     read_mask: Callable[[int], MaskArray] | None = None
     facts: Mapping[str, str | float] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together.
@@ -46,6 +49,14 @@ class SensorSequence:
                 f"{self.name}: expected {len(self)} poses (4, 4), got an array {self.world_from_camera.shape}"
             )
 
+    def __enter__(self) -> "SensorSequence":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.stamps_ns)
@@ -58,6 +69,4 @@ class SensorSequence:
         """The first ``count`` frames; None or more than there are: all."""
         kept = len(self) if count is None else min(count, len(self))
         poses = None if self.world_from_camera is None else self.world_from_camera[:kept]
-        return SensorSequence(
-            self.name, self.layout, self.stamps_ns[:kept], self.read_frame, poses, self.read_mask, self.facts
-        )
+        return dataclasses.replace(self, stamps_ns=self.stamps_ns[:kept], world_from_camera=poses)
