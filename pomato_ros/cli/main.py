@@ -72,6 +72,9 @@ COMMANDS = {
             "stereo": "pomato_ros.cli.evaluate.sensors:evaluate_stereo",
         },
     ),
+    "run": Command(
+        "pomato_ros.cli.run:run", "a recording, bag, video or folder through the engine, results into a folder"
+    ),
     "reconstruct": Command(
         "pomato_ros.cli.reconstruct:reconstruct", "trajectory, static map and web page of a whole video or recording"
     ),

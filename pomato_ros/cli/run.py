@@ -24,7 +24,7 @@ from pomato_ros.evaluation.report import FlatValue, plain, ratio
 from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.sinks.files import write_whole
+from pomato_ros.sinks.point_files import write_whole
 from pomato_ros.sinks.scene_folder import SceneFolder, source_mask
 from pomato_ros.structures import Frame, MaskArray, PoseArray, SceneEstimate, TrackingState
 
@@ -87,7 +87,7 @@ def chosen_backend(asked: str, first: Frame) -> str:
         return asked
     if first.depth_m is not None:
         return "rgbd"
-    return "stereo" if first.right_rgb is not None else "auto"
+    return "stereo" if first.right_rgb is not None else PomatoConfig().model.backend
 
 
 def parsed(settings: list[str]) -> dict[str, object]:
@@ -174,7 +174,7 @@ def summarise(
     summary: dict[str, FlatValue] = {
         "source": given.name,
         "layout": given.layout,
-        "backend": str(engine.describe().get("backend", "")),
+        "backend": str(engine.describe().get("backend", "pomato")),
         "frames": len(record.poses),
         "frames_with_pose": len(poses),
         "frames_refused": sum(record.refused.values()),

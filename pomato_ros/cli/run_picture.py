@@ -41,7 +41,7 @@ def draw_run(
         scene: one of its scenes.
         poses: (n, 4, 4) of all scenes with a pose, in the first camera.
         truth: (n, 4, 4) true poses, moved onto ``poses``; None: not known.
-        map_vertices: points at rest, see :data:`pomato_ros.sinks.files.PLY_DTYPE`.
+        map_vertices: points at rest, see :data:`pomato_ros.sinks.scene_cloud.PLY_DTYPE`.
         summary: figures for the heading.
         path: of a PNG file.
     """
@@ -71,11 +71,11 @@ def draw_metres(axes: Axes, depth: NDArray[np.float32]) -> None:
 
 def draw_map(axes: Axes, poses: PoseArray, truth: PoseArray | None, vertices: NDArray[np.void]) -> None:
     """Points at rest and the path, right and forward of the first camera."""
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal", adjustable="box")
     axes.tick_params(colors=MUTED, labelsize=8)
     if len(vertices):
         colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1) / 255.0
-        axes.scatter(vertices["x"], vertices["z"], s=0.3, c=colours, linewidths=0)
+        axes.scatter(vertices["x"], vertices["z"], s=1.5, c=colours, linewidths=0)
         for limits, values in ((axes.set_xlim, vertices["x"]), (axes.set_ylim, vertices["z"])):
             limits(*np.percentile(values, MAP_LIMITS))
     origin = np.eye(4)

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from pomato_ros.sinks.files import PLY_DTYPE, cloud_vertices, ply_bytes, trajectory_bytes, write_whole
+import numpy as np
+
+from pomato_ros.sinks.point_files import write_whole
+from pomato_ros.sinks.scene_cloud import PLY_DTYPE, cloud_vertices, ply_bytes
+from pomato_ros.sinks.trajectory_files import write_tum
 from pomato_ros.structures import PoseArray, SceneEstimate
 
 __all__ = ["PLY_DTYPE", "new_file", "save_cloud", "save_trajectory", "write_whole"]
@@ -18,7 +22,7 @@ def save_cloud(scene: SceneEstimate, odom_from_optical: PoseArray, folder: Path)
 def save_trajectory(trajectory: list[tuple[int, PoseArray]], folder: Path) -> Path:
     """Write stamped poses odom <- base as lines of ``seconds tx ty tz qx qy qz qw``; the new file's path."""
     path = new_file(folder, f"trajectory_{trajectory[-1][0]}.txt")
-    write_whole(path, trajectory_bytes(trajectory))
+    write_tum(path, [stamp_ns for stamp_ns, _ in trajectory], np.stack([pose for _, pose in trajectory]))
     return path
 
 

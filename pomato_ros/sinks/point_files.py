@@ -1,6 +1,5 @@
 """Coloured points as binary PLY."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,16 @@ def read_ply(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Replace ``path`` in one step, so that no reader ever sees half of it."""
+    """Write a file that is either whole or not there, as on a disk that becomes full; its folder is made.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

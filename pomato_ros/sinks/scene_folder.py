@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.sinks.files import PLY_DTYPE, cloud_vertices, ply_bytes, trajectory_bytes, write_whole
+from pomato_ros.sinks.point_files import write_whole
+from pomato_ros.sinks.scene_cloud import PLY_DTYPE, cloud_vertices, ply_bytes
+from pomato_ros.sinks.trajectory_files import write_tum
 from pomato_ros.structures import MaskArray, PoseArray, SceneEstimate, TrackingState
 
 TRACKS_HEADER = "stamp_ns,id,x_m,y_m,z_m,vx_m_s,vy_m_s,vz_m_s,confidence,visible,dynamic,age_frames"
@@ -45,13 +47,14 @@ class SceneFolder:
 
     def close(self) -> None:
         """Write trajectory, tracks and the map of everything at rest."""
-        write_whole(self.folder / "trajectory.tum", trajectory_bytes(self.trajectory))
+        stamps_ns, poses = [stamp_ns for stamp_ns, _ in self.trajectory], [pose for _, pose in self.trajectory]
+        write_tum(self.folder / "trajectory.tum", stamps_ns, np.array(poses).reshape(-1, 4, 4))
         write_whole(self.folder / "tracks.csv", "\n".join([*self._tracks, ""]).encode("ascii"))
         write_whole(self.folder / "map.ply", ply_bytes(self._map.vertices()))
 
     @property
     def map_vertices(self) -> NDArray[np.void]:
-        """The map so far, see :data:`pomato_ros.sinks.files.PLY_DTYPE`."""
+        """The map so far, see :data:`pomato_ros.sinks.scene_cloud.PLY_DTYPE`."""
         return self._map.vertices()
 
 
