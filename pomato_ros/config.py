@@ -751,10 +751,46 @@ def build_dataclass(cls: type, values: Mapping[str, Any], what: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class AlignmentTuning:
+    """How patches are aligned."""
+
+    patch_px: int = 9  # side of a patch
+    most_steps: int = 8
+    settled_px: float = 0.02  # a shorter step is the last
+    farthest_px: float = 6.0  # from the start; farther is another place
+    floor_px: float = 0.05  # standard deviation that interpolation and shape leave where noise is nil; procedural
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceTuning:
+    """How depth is read at a point between pixels."""
+
+    radius_px: int = 2  # of the patch that a plane is fitted to
+    least_pixels: int = 6  # of one surface, for a plane
+    same_surface: float = 0.06  # share of the depth by which pixels of one surface differ in a patch, beside noise
+    usual_slope: float = 0.005  # share of the depth per pixel; a surface at about 45 deg to the optical axis
+    noise_gate: float = 4.0  # standard deviations
+    step: float = 0.12  # share of the depth between neighbouring pixels of different surfaces
+
+
+@dataclass(frozen=True, slots=True)
+class SeedTuning:
+    """Where tracks begin."""
+
+    texture_px: int = 7  # side of the patch whose texture counts
+    least_texture: float = 5.0  # smaller eigenvalue, 4 grey values^2 / px^2: noise of 3 grey values leaves 0.3 px
+    jump_px: int = 9  # side of the window without jumps in depth
+    jump: float = 0.1  # share of the depth that is one
+    border_px: int = 6  # without seeds
+
+
+@dataclass(frozen=True, slots=True)
 class TrackTuning:
     """Standard deviations and gates of 3-D point tracks."""
 
     birth_pixel_std: float = 0.05  # px; the first pixel defines the point, interpolation remains
+    alignment: AlignmentTuning = AlignmentTuning()
+    seeds: SeedTuning = SeedTuning()
     wander_px: float = 0.01  # px a frame at the point's depth; drift of the pose that a resting point follows
     speed_std: float = 0.3  # share of the depth, a second; of what begins to move; procedural
     acceleration_std: float = 1.5  # share of the depth, a second squared; of a single moving point; procedural
@@ -771,14 +807,24 @@ class TrackTuning:
     motion_penalty: float = 6.0  # nats by which motion must be likelier than rest: three more parameters; procedural
     log_odds_limit: float = 8.0  # nats that one pixel of the mask can say
     least_correlation: float = 0.75  # of a patch with its template, to be the same; procedural
-    refresh_correlation: float = 0.9  # below it a template is taken anew where the point is known to be; procedural
+    refresh_correlation: float = 0.85  # below it a template is taken anew where the point is known to be; procedural
     surface_slack: float = 0.03  # share of the depth by which one surface may differ, beside noise; procedural
+    better_correlation: float = 0.02  # by which a second place must exceed the expected one
+    return_px: float = 0.7  # a patch that is followed to the newest frame and back ends so near its start
+    variance_rate: float = 0.1  # share of the log of a variance factor's error that a frame corrects
+    variance_tracks: int = 20  # fewer say nothing of the variance of innovations
+    group_memory: float = 0.5  # weight of the newest motion in a group's velocities
+    young_frames: int = 3  # in which a group's velocities are not known yet
+    rest_gate: float = 7.8  # chi square, 3 degrees of freedom, 5 %; of a velocity that may be none
+    rest_px: float = 0.3  # a group that moves less in the image from frame to frame,
+    rest_frames: int = 4  # for so many frames, stands still
     confirm_sightings: int = 2  # before a track gets an id
     hidden_frames: int = 60  # a hidden track at rest or on a group is kept for so long: five windows of 12
     lone_hidden_frames: int = 6  # the same of a single moving point, whose prediction is soon worth nothing
     contradicted_frames: int = 3  # a track whose place is seen, and shows something else, ends after so many
     least_group: int = 4  # tracks that go together
-    seed_share: float = 0.6  # of max_tracks that cover the image; the rest is for movers and hidden tracks
+    seed_share: float = 0.6  # of max_tracks that cover the image; the rest is for movers
+    full_share: float = 0.85  # of max_tracks that may be visible when new ones begin: hidden ones come back
 
 
 @dataclass(frozen=True, slots=True)

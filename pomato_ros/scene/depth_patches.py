@@ -5,13 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pomato_ros.config import SurfaceTuning
 from pomato_ros.structures import DepthMap, MaskArray, PoseArray
 
-RADIUS_PX = 2  # of the patch that a plane is fitted to
-LEAST_PIXELS = 6  # of one surface, for a plane
-SAME_SURFACE = 0.06  # share of the inverse depth by which pixels of one surface differ within a patch, beside noise
-STEEPEST = 0.005  # share of the inverse depth by which it usually changes per pixel, at most: a slope of about 45 deg
-NOISE_GATE = 4.0  # standard deviations
+DEFAULTS = SurfaceTuning()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +21,42 @@ class DepthReading:
     valid: MaskArray  # (n,)
 
 
-def read_inverse_depth(depth: DepthMap, pixels: PoseArray) -> DepthReading:
+def no_reading(count: int) -> DepthReading:
+    """Nothing measured."""
+    return DepthReading(np.zeros(count), np.ones(count), np.zeros((count, 2)), np.zeros(count, bool))
+
+
+def read_inverse_depth(
+    depth: DepthMap, pixels: PoseArray, wanted: MaskArray | None = None, tuning: SurfaceTuning | None = None
+) -> DepthReading:
     """Inverse depth at ``pixels`` (n, 2): a plane, whose inverse depth is linear in the image, through their surface.
 
-    Pixels of a patch that differ from its middle by more than noise and slope allow belong to another surface.
+    Pixels of a patch that differ from its median by more than noise and slope allow belong to another surface.
+
+    Args:
+        depth: of the frame.
+        pixels: (n, 2).
+        wanted: (n,) which of them are read; None: all.
+        tuning: size and gates; None: the defaults.
     """
-    columns, rows, inside = _patch(depth, pixels, RADIUS_PX)
+    if wanted is None:
+        return _read(depth, pixels, tuning or DEFAULTS)
+    reading, rows = no_reading(len(pixels)), np.flatnonzero(wanted)
+    some = _read(depth, pixels[rows], tuning or DEFAULTS)
+    reading.inverse_depth[rows], reading.variance[rows] = some.inverse_depth, some.variance
+    reading.slopes[rows], reading.valid[rows] = some.slopes, some.valid
+    return reading
+
+
+def _read(depth: DepthMap, pixels: PoseArray, tuning: SurfaceTuning) -> DepthReading:
+    columns, rows, inside = _patch(depth, pixels, tuning.radius_px)
     values, sigma = depth.inverse_depth[rows, columns], depth.sigma[rows, columns]
     valid = depth.valid[rows, columns] & inside
     middle = _middles(np.where(valid, values, np.nan))
     with np.errstate(invalid="ignore"):
-        near = np.abs(values - middle[:, None]) < SAME_SURFACE * np.abs(middle)[:, None] + NOISE_GATE * sigma
+        near = (
+            np.abs(values - middle[:, None]) < tuning.same_surface * np.abs(middle)[:, None] + tuning.noise_gate * sigma
+        )
     weights = np.where(valid & near, 1.0 / np.maximum(sigma, 1e-9) ** 2, 0.0)
     values = np.where(weights > 0, values, 0.0)
     basis = np.stack((np.ones(rows.shape), columns - pixels[:, :1], rows - pixels[:, 1:]), axis=1)
@@ -42,12 +64,12 @@ def read_inverse_depth(depth: DepthMap, pixels: PoseArray) -> DepthReading:
     weighted = basis * (weights * scale[:, None])[:, None]
     normal = weighted @ basis.swapaxes(1, 2)
     normal[:, 0, 0] += 1e-12
-    usual_slope = STEEPEST * np.where(np.isfinite(middle), np.maximum(np.abs(middle), 1e-9), 1.0)
+    usual_slope = tuning.usual_slope * np.where(np.isfinite(middle), np.maximum(np.abs(middle), 1e-9), 1.0)
     normal[:, [1, 2], [1, 2]] += (scale / usual_slope**2)[:, None]
     inverse = np.linalg.inv(normal)
     solved = (inverse @ (weighted @ values[..., None]))[..., 0]
     counted = np.count_nonzero(weights, axis=-1)
-    return DepthReading(solved[:, 0], inverse[:, 0, 0] * scale, solved[:, 1:], counted >= LEAST_PIXELS)
+    return DepthReading(solved[:, 0], inverse[:, 0, 0] * scale, solved[:, 1:], counted >= tuning.least_pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +82,12 @@ class SurfaceComparison:
 
 
 def compare_with_surface(
-    depth: DepthMap, pixels: PoseArray, inverse_depth: PoseArray, sigma: PoseArray, slack: float
+    depth: DepthMap,
+    pixels: PoseArray,
+    inverse_depth: PoseArray,
+    sigma: PoseArray,
+    slack: float,
+    noise_gate: float = DEFAULTS.noise_gate,
 ) -> SurfaceComparison:
     """Compare points with the four pixels around their projections ``pixels`` (n, 2).
 
@@ -70,6 +97,7 @@ def compare_with_surface(
         inverse_depth: (n,) of the points.
         sigma: (n,) standard deviation of that.
         slack: share of the inverse depth that counts as the same surface.
+        noise_gate: standard deviations that do.
     """
     height, width = depth.valid.shape
     corner = np.floor(pixels).astype(np.int64)
@@ -77,7 +105,7 @@ def compare_with_surface(
     rows = (corner[:, 1:] + np.array([0, 0, 1, 1])).clip(0, height - 1)
     valid = depth.valid[rows, columns]
     values = depth.inverse_depth[rows, columns]
-    tolerance = NOISE_GATE * np.hypot(depth.sigma[rows, columns], sigma[:, None]) + slack * inverse_depth[:, None]
+    tolerance = noise_gate * np.hypot(depth.sigma[rows, columns], sigma[:, None]) + slack * inverse_depth[:, None]
     difference = values - inverse_depth[:, None]
     known = valid.any(axis=-1)
     farther = (~valid | (difference < -tolerance)).all(axis=-1) & known
@@ -85,12 +113,12 @@ def compare_with_surface(
     return SurfaceComparison(known & ~farther & ~nearer, nearer, farther)
 
 
-def depth_jumps(depth: DepthMap, window_px: int, ratio: float) -> MaskArray:
+def depth_jumps(depth: DepthMap, window_px: int, ratio: float, noise_gate: float = DEFAULTS.noise_gate) -> MaskArray:
     """(h, w) where depth is invalid, or differs within ``window_px`` by more than ``ratio`` and noise allow."""
     kernel = np.ones((window_px, window_px), np.uint8)
     near = cv2.dilate(np.where(depth.valid, depth.inverse_depth, np.float32(0)), kernel)
     far = cv2.erode(np.where(depth.valid, depth.inverse_depth, np.float32(np.inf)), kernel)
-    jumps: MaskArray = ~depth.valid | (near - far > ratio * near + 2.0 * NOISE_GATE * depth.sigma)
+    jumps: MaskArray = ~depth.valid | (near - far > ratio * near + 2.0 * noise_gate * depth.sigma)
     return jumps
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.config import AlignmentTuning
 from pomato_ros.scene.rows import pick
 from pomato_ros.structures import FloatArray, MaskArray, PoseArray
 
@@ -36,17 +37,6 @@ class Alignment:
     converged: MaskArray  # (n,)
 
 
-@dataclass(frozen=True, slots=True)
-class AlignmentOptions:
-    """How patches are aligned."""
-
-    patch_px: int = 9  # side of a patch
-    most_steps: int = 8
-    settled_px: float = 0.02  # a shorter step is the last
-    farthest_px: float = 6.0  # from the start; farther is another place
-    floor_px: float = 0.05  # standard deviation that interpolation and shape leave where noise is nil
-
-
 def soften(image_gray: GreyImage) -> FloatArray:
     """(h, w) float32 image, smoothed by a binomial filter, whose gradients are linear over a pixel."""
     return cv2.GaussianBlur(image_gray, (3, 3), 0).astype(np.float32)
@@ -69,7 +59,7 @@ def capture(image: FloatArray, pixels: PoseArray, patch_px: int) -> Templates:
 
 
 def align(
-    image: FloatArray, templates: Templates, start: PoseArray, warp: PoseArray, options: AlignmentOptions
+    image: FloatArray, templates: Templates, start: PoseArray, warp: PoseArray, tuning: AlignmentTuning
 ) -> Alignment:
     """Where templates (n) lie in an image from :func:`soften`, from ``start`` (n, 2) on.
 
@@ -78,18 +68,18 @@ def align(
     """
     pixels, moving = start.copy(), np.arange(len(start))
     converged = np.zeros(len(start), bool)
-    for _ in range(options.most_steps):
-        step = _step(image, pick(templates, moving), pixels[moving], warp[moving], options.patch_px)
+    for _ in range(tuning.most_steps):
+        step = _step(image, pick(templates, moving), pixels[moving], warp[moving], tuning.patch_px)
         pixels[moving] -= step
-        settled = (step**2).sum(axis=-1) < options.settled_px**2
+        settled = (step**2).sum(axis=-1) < tuning.settled_px**2
         converged[moving] = settled
-        near = ((pixels[moving] - start[moving]) ** 2).sum(axis=-1) < options.farthest_px**2
+        near = ((pixels[moving] - start[moving]) ** 2).sum(axis=-1) < tuning.farthest_px**2
         moving = moving[~settled & near]
         if not len(moving):
             break
-    correlation, noise = _fit(image, templates, pixels, warp, options.patch_px)
+    correlation, noise = _fit(image, templates, pixels, warp, tuning.patch_px)
     shape = warp @ templates.normal_inverse @ warp.swapaxes(1, 2)
-    covariance = noise[:, None, None] * shape + options.floor_px**2 * np.eye(2)
+    covariance = noise[:, None, None] * shape + tuning.floor_px**2 * np.eye(2)
     return Alignment(pixels, covariance, correlation, converged)
 
 

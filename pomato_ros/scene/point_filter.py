@@ -181,3 +181,9 @@ def update(states: PointStates, innovations: Innovations, rows: NDArray[np.int64
     states.velocities[rows] += step[:, 3:]
     corrected = states.covariance[rows] - gain @ cross.swapaxes(1, 2)
     states.covariance[rows] = 0.5 * (corrected + corrected.swapaxes(1, 2))
+
+
+def axial_std(states: PointStates, view: View) -> PoseArray:
+    """(n,) standard deviation of points along the optical axis."""
+    axis = view.camera_from_world[2, :3]
+    return np.sqrt(np.maximum(states.covariance[:, :3, :3] @ axis @ axis, 0.0))

@@ -4,11 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.scene.depth_patches import depth_jumps
+from pomato_ros.scene.depth_patches import DEFAULTS, depth_jumps
 from pomato_ros.structures import DepthMap, MaskArray
 
 STRIDE = 2  # of the pixels that regions are found on
-JUMP_RATIO = 0.12  # of the inverse depth, between neighbours of different surfaces
 LEAST_SHARE = 0.001  # of the image; smaller regions are noise
 REACH = 4.0  # strided pixels from a region's smooth inside that belong to it
 
@@ -19,7 +18,7 @@ def label_regions(mask: MaskArray, depth: DepthMap | None) -> NDArray[np.int32]:
     Pixels beside jumps in depth separate regions; afterwards they belong to the nearest one.
     """
     moving = np.ascontiguousarray(mask[::STRIDE, ::STRIDE])
-    inside = moving if depth is None else moving & ~depth_jumps(_strided(depth), 3, JUMP_RATIO)
+    inside = moving if depth is None else moving & ~depth_jumps(_strided(depth), 3, DEFAULTS.step)
     if not inside.any():
         return np.zeros(moving.shape, np.int32)
     away, nearest = cv2.distanceTransformWithLabels(

@@ -6,10 +6,10 @@ import numpy as np
 
 from pomato_ros.geometry.rigid import rotation_exp, rotation_log
 from pomato_ros.scene.point_filter import View
-from pomato_ros.structures import PoseArray
+from pomato_ros.structures import Intrinsics, PoseArray
 
 STEPS = 6
-SETTLED = 1e-2  # standard deviations
+SETTLED = 0.05  # standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,6 @@ class MotionFit:
     """A motion solved on some points."""
 
     motion: Motion
-    covariance: PoseArray  # (6, 6) of shift and turn
     distance: PoseArray  # (n,) squared Mahalanobis distance of each point's residual, chi square with 3 degrees
 
 
@@ -51,7 +50,7 @@ class RigidGroup:
     turn_rate: PoseArray = field(default_factory=lambda: np.zeros(3))  # rad/s
     frames: int = 0  # that its motion was solved in
     still_frames: int = 0  # in a row without any
-    unseen_frames: int = 0  # in a row
+    supported: bool = False  # its newest motion was solved, not only predicted
 
     def predict(self, centre: PoseArray, seconds: float) -> Motion:
         """The motion of the next ``seconds`` at constant velocity."""
@@ -87,25 +86,31 @@ def fit_motion(
         shift_std: of the prior, along each axis.
         turn_std_rad: of the prior, about each axis.
     """
-    information = np.linalg.inv(total)
-    prior = np.diag(np.repeat((shift_std**-2, turn_std_rad**-2), 3))
-    motion, covariance = expected, np.linalg.inv(prior)
+    whitening = np.linalg.cholesky(np.linalg.inv(total)).swapaxes(1, 2)  # W^T W = S^-1
+    turn = view.camera_from_world[:3, :3]
+    arms, centre = (points - expected.centre) @ turn.T, turn @ expected.centre + view.camera_from_world[:3, 3]
+    shift, rotation = turn @ expected.shift, turn @ expected.rotation() @ turn.T
+    start, start_turn = shift, rotation
+    prior = np.repeat((shift_std**-2, turn_std_rad**-2), 3)
     for _ in range(STEPS):
-        moved = motion.move(points)
-        residual = _residual(view, moved, measured)
-        distance = np.einsum("ni,nij,nj->n", residual, information, residual)
+        arm = arms @ rotation.T
+        predicted, by = _observe(view.intrinsics, arm + centre + shift, arm)
+        residual = (whitening @ _finite(measured - predicted)[..., None])[..., 0]
+        distance = (residual * residual).sum(axis=-1)
         scale = max(1.0, float(np.median(distance)) / 2.4)  # chi square's median, so that a poor start still counts
-        weights = 1.0 / (scale + distance / 3.0)
-        by = _by_motion(view.jacobian(moved), moved - motion.centre - motion.shift)
-        weighted = by.swapaxes(1, 2) @ (weights[:, None, None] * information)
-        off = np.concatenate((motion.shift - expected.shift, motion.turn_rad - expected.turn_rad))
-        covariance = np.linalg.inv((weighted @ by).sum(axis=0) + prior)
-        step = covariance @ ((weighted @ residual[..., None]).sum(axis=0)[:, 0] - prior @ off)
-        turn_rad = rotation_log(rotation_exp(step[3:]) @ motion.rotation())
-        motion = Motion(motion.centre, motion.shift + step[:3], turn_rad)
-        if (step**2 / np.diagonal(covariance)).max() < SETTLED**2:
+        root = (1.0 / np.sqrt(scale + distance / 3.0))[:, None]
+        flat = (root[..., None] * (whitening @ by)).reshape(-1, 6)
+        off = np.concatenate((shift - start, rotation_log(rotation @ start_turn.T)))
+        normal = flat.T @ flat
+        normal[np.diag_indices(6)] += prior
+        step = np.linalg.solve(normal, flat.T @ (root * residual).ravel() - prior * off)
+        shift, rotation = shift + step[:3], rotation_exp(step[3:]) @ rotation
+        if step @ normal @ step < SETTLED**2:
             break
-    return MotionFit(motion, covariance, residual_distance(view, motion.move(points), measured, total))
+    motion = Motion(expected.centre, turn.T @ shift, rotation_log(turn.T @ rotation @ turn))
+    predicted, _ = _observe(view.intrinsics, arms @ rotation.T + centre + shift, arms)
+    residual = (whitening @ _finite(measured - predicted)[..., None])[..., 0]
+    return MotionFit(motion, (residual * residual).sum(axis=-1))
 
 
 def residual_distance(view: View, moved: PoseArray, measured: PoseArray, total: PoseArray) -> PoseArray:
@@ -113,9 +118,8 @@ def residual_distance(view: View, moved: PoseArray, measured: PoseArray, total: 
 
     ``total`` (n, 3, 3): covariances of the residuals. Chi square with as many degrees of freedom as were measured.
     """
-    residual = _residual(view, moved, measured)
-    distance: PoseArray = np.einsum("ni,nij,nj->n", residual, np.linalg.inv(total), residual)
-    return distance
+    residual = _finite(measured - view.observe(moved))[..., None]
+    return (residual * np.linalg.solve(total, residual)).sum(axis=(1, 2))
 
 
 def carried(motion: Motion, covariance: PoseArray) -> PoseArray:
@@ -125,15 +129,28 @@ def carried(motion: Motion, covariance: PoseArray) -> PoseArray:
     return turn @ covariance @ turn.T
 
 
-def _residual(view: View, moved: PoseArray, measured: PoseArray) -> PoseArray:
-    """(n, 3), zero for points behind the camera."""
-    residual = measured - view.observe(moved)
+def _observe(intrinsics: Intrinsics, camera: PoseArray, arms: PoseArray) -> tuple[PoseArray, PoseArray]:
+    """(n, 3) pixel x, y and inverse depth of points (n, 3) in the camera, and (n, 3, 6) by shift and turn.
+
+    ``J [I, -[arm]x]``: a turn moves a point by its cross product with the arm (n, 3) from the centre. NaN and zero for
+    points behind the camera.
+    """
+    ahead = camera[:, 2] > 0
+    inverse = np.where(ahead, 1.0 / np.where(ahead, camera[:, 2], 1.0), 0.0)
+    x, y = camera[:, 0] * inverse, camera[:, 1] * inverse
+    fx, fy = intrinsics.fx_px * inverse, intrinsics.fy_px * inverse
+    predicted = np.stack(
+        (intrinsics.fx_px * x + intrinsics.cx_px, intrinsics.fy_px * y + intrinsics.cy_px, inverse), -1
+    )
+    predicted[~ahead] = np.nan
+    by = np.zeros((len(camera), 3, 6))
+    by[:, 0, 0], by[:, 0, 2], by[:, 1, 1], by[:, 1, 2], by[:, 2, 2] = fx, -fx * x, fy, -fy * y, -(inverse**2)
+    a, b, c = arms.T[:, :, None]
+    by[..., 3] = b * by[..., 2] - c * by[..., 1]
+    by[..., 4] = c * by[..., 0] - a * by[..., 2]
+    by[..., 5] = a * by[..., 1] - b * by[..., 0]
+    return predicted, by
+
+
+def _finite(residual: PoseArray) -> PoseArray:
     return np.where(np.isfinite(residual), residual, 0.0)
-
-
-def _by_motion(jacobian: PoseArray, arms: PoseArray) -> PoseArray:
-    """(n, 3, 6) of observations by shift and turn: ``J [I, -[arm]x]``."""
-    by = np.empty((len(arms), 3, 6))
-    by[..., :3] = jacobian
-    by[..., 3:] = np.cross(arms[:, None], jacobian)
-    return by

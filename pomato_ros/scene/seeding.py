@@ -5,26 +5,22 @@ import math
 import cv2
 import numpy as np
 
+from pomato_ros.config import SeedTuning
 from pomato_ros.scene.depth_patches import depth_jumps
 from pomato_ros.structures import DepthMap, FloatArray, MaskArray, PoseArray
 
-TEXTURE_PX = 7  # side of the patch whose texture counts
-LEAST_TEXTURE = 5.0  # smaller eigenvalue, grey values^2 / px^2 x 4: noise of 3 grey values leaves 0.3 px
-JUMP_PX = 9  # side of the window without jumps in depth
-JUMP_RATIO = 0.1  # of the inverse depth
-BORDER_PX = 6
 
-
-def seed_scores(image: FloatArray, depth: DepthMap, mask: MaskArray) -> FloatArray:
+def seed_scores(image: FloatArray, depth: DepthMap, mask: MaskArray, tuning: SeedTuning) -> FloatArray:
     """(h, w) texture where a track may begin, 0 elsewhere; depth and mask do not change nearby."""
-    texture = cv2.cornerMinEigenVal(image, TEXTURE_PX)
-    kernel = np.ones((TEXTURE_PX, TEXTURE_PX), np.uint8)
+    texture = cv2.cornerMinEigenVal(image, tuning.texture_px)
+    kernel = np.ones((tuning.texture_px, tuning.texture_px), np.uint8)
     moving = mask.view(np.uint8)
     edge = cv2.dilate(moving, kernel) != cv2.erode(moving, kernel)
-    allowed = ~edge & ~depth_jumps(depth, JUMP_PX, JUMP_RATIO) & (texture > LEAST_TEXTURE)
+    allowed = ~edge & ~depth_jumps(depth, tuning.jump_px, tuning.jump) & (texture > tuning.least_texture)
     scores = np.where(allowed, texture, np.float32(0))
-    scores[:BORDER_PX] = scores[-BORDER_PX:] = scores[:, :BORDER_PX] = scores[:, -BORDER_PX:] = 0.0
-    return scores
+    inner, border = np.zeros_like(scores), tuning.border_px
+    inner[border:-border, border:-border] = scores[border:-border, border:-border]
+    return inner
 
 
 def choose_seeds(scores: FloatArray, taken_px: PoseArray, cell_px: int) -> PoseArray:
