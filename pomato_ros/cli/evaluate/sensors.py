@@ -39,6 +39,7 @@ class Suite:
     demands: tuple[Demand, ...]
 
 
+RGBD_KINDS, STEREO_KINDS = ",".join(rgbd.KINDS), ",".join(stereo.KINDS)
 RGBD = Suite(rgbd.run_suite, rgbd.summarise_suite, rgbd.score_recordings, rgbd.DEMANDS)
 STEREO = Suite(stereo.run_suite, stereo.summarise_suite, stereo.score_recordings, stereo.DEMANDS)
 
@@ -47,7 +48,7 @@ def evaluate_rgbd(
     sequences: Sequences = SEQUENCES,
     skip: Skip = 0,
     frames: Frames = FRAMES,
-    kinds: Kinds = ",".join(rgbd.KINDS),
+    kinds: Kinds = RGBD_KINDS,
     data: Data = None,
     save: Save = None,
     as_json: AsJson = False,
@@ -61,7 +62,7 @@ def evaluate_stereo(
     sequences: Sequences = SEQUENCES,
     skip: Skip = 0,
     frames: Frames = FRAMES,
-    kinds: Kinds = ",".join(stereo.KINDS),
+    kinds: Kinds = STEREO_KINDS,
     data: Data = None,
     save: Save = None,
     as_json: AsJson = False,
