@@ -64,13 +64,13 @@ def qos_entry(profile: QoSProfile, *, by_number: bool = False) -> dict[str, Any]
     policies = {name: (index + 1 if by_number else POLICIES[name][index]) for name, index in second.items()}
     return {
         "history": policies["history"],
-        "depth": int(profile.depth),
+        "depth": max(1, int(profile.depth)),  # discovery does not carry it: 0 stands for unknown
         "reliability": policies["reliability"],
         "durability": policies["durability"],
-        "deadline": INFINITE,
-        "lifespan": INFINITE,
+        "deadline": dict(INFINITE),
+        "lifespan": dict(INFINITE),
         "liveliness": policies["liveliness"],
-        "liveliness_lease_duration": INFINITE,
+        "liveliness_lease_duration": dict(INFINITE),
         "avoid_ros_namespace_conventions": False,
     }
 

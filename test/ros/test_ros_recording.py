@@ -116,6 +116,7 @@ def test_a_recording_keeps_what_the_publishers_of_each_topic_offer(tmp_path: Pat
     assert offered["/tf"][0]["durability"] == "volatile"
     assert offered["/camera_info"][0]["reliability"] == "reliable"
     assert all(set(entry) == QOS_FIELDS for entries in offered.values() for entry in entries)
+    assert all(entry["depth"] >= 1 for entries in offered.values() for entry in entries)
 
 
 def test_humble_reads_policies_by_number_and_jazzy_by_name() -> None:
@@ -125,6 +126,7 @@ def test_humble_reads_policies_by_number_and_jazzy_by_name() -> None:
         assert (entry["durability"], entry["reliability"]) == (durability, reliability)
         assert entry["history"] == (1 if distribution == "humble" else "keep_last")
         assert set(entry) == QOS_FIELDS
+    assert "&" not in offered_qos_text([latched, latched])  # no YAML anchors
 
 
 def test_a_recorder_in_a_namespace_hears_what_the_node_there_hears(tmp_path: Path) -> None:
