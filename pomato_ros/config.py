@@ -318,7 +318,7 @@ class OdometryTuning:
 # The running engine and the node
 
 
-BACKENDS = ("pomato",)  # as in pomato_ros.sources.registry
+BACKENDS = ARCHITECTURES  # as in pomato_ros.sources.registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,10 +326,13 @@ class ModelOptions:
     """What measures geometry: which backend, which weights, on what device."""
 
     backend: str = option(
-        "pomato", "source of geometry: pomato, a network that sees the frames of one camera", choices=BACKENDS
+        "pomato",
+        "source of geometry: a network that sees the frames of one camera, POMATO (pomato) or, with weights of yours "
+        "in `checkpoint`, MASt3R (mast3r), D²USt3R (d2ust3r) or Flow4R (flow4r)",
+        choices=BACKENDS,
     )
     checkpoint: str = option(
-        "", "weights file (.safetensors or an official .pth); empty means the bundled nano weights"
+        "", "weights file (.safetensors or an official .pth); empty means the bundled nano weights, which are POMATO's"
     )
     checkpoint_sha256: str = option("", "expected SHA-256 of the weights file; empty means not checked")
     device: str = option("auto", "where the network runs: auto, cpu, cuda or cuda:N")

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from pomato_ros.config import PomatoConfig
+from pomato_ros.config import ARCHITECTURES, PomatoConfig
 from pomato_ros.sources.base import Source
 from pomato_ros.sources.rgbd import RgbdSource
 from pomato_ros.sources.stereo import StereoSource
 
 
-def build_pomato(config: PomatoConfig) -> Source:
-    """The POMATO network; torch is imported by those who need it only."""
+def build_network(config: PomatoConfig) -> Source:
+    """A network of the DUSt3R family; torch is imported by those who need it only."""
     from pomato_ros.sources.dust3r.pomato_source import PomatoSource
 
     return PomatoSource.from_config(config)
@@ -18,5 +18,5 @@ def build_pomato(config: PomatoConfig) -> Source:
 SOURCES: Mapping[str, Callable[[PomatoConfig], Source]] = {
     "rgbd": RgbdSource,
     "stereo": StereoSource,
-    "pomato": build_pomato,
+    **dict.fromkeys(ARCHITECTURES, build_network),
 }

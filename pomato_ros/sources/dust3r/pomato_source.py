@@ -199,6 +199,7 @@ class PomatoSource:
         """
         self._predictor = predictor
         self._facts = predictor.describe()
+        self._metric = bool(self._facts.get("metric", False))
         check_window(config.window.window_size, self._facts.get("temporal_length", 0))
         self._options: WindowOptions = config.window
         self._known: dict[int, KnownDepth] = {}  # by stamp: depth of the window's frames, in the stream's unit
@@ -218,8 +219,8 @@ class PomatoSource:
 
     @property
     def capabilities(self) -> Capabilities:
-        """All but metres."""
-        return Capabilities(metric=False, dense_correspondence=True, pose_prior=True, motion_evidence=True)
+        """Everything; metres where the weights were trained to give them."""
+        return Capabilities(metric=self._metric, dense_correspondence=True, pose_prior=True, motion_evidence=True)
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """As :func:`pomato_ros.sources.dust3r.preprocess.prepare_frame`, at the size of the options or the weights."""
@@ -247,7 +248,8 @@ class PomatoSource:
                 single_depth(points, pair.conf_newest, factor * self._noise.log_depth), no_correspondence
             )
         self._remember(window, observation.depth, confirmed=confirmed)
-        return replace(observation, intrinsics=None if newest.intrinsics else camera)
+        depth = replace(observation.depth, metric=self._metric) if observation.depth else None
+        return replace(observation, depth=depth, intrinsics=None if newest.intrinsics else camera)
 
     def _reference_depth(self, window: Window, prediction: WindowPrediction, choice: PairChoice) -> DepthMap | None:
         """Depth of frame r: the one it had when it was the newest or, if that was not confirmed, X^{r,r} now.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pomato_ros.config import ModelOptions
-from pomato_ros.errors import OutOfMemory
+from pomato_ros.errors import ConfigError, OutOfMemory
 from pomato_ros.hardware import choose_device, choose_precision
 from pomato_ros.sources.dust3r.checkpoint import BUNDLED_WEIGHTS, Checkpoint, load_checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import GraphRecorder, Recorder, Replays
@@ -22,6 +22,7 @@ from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.structures import Window
 
+BUNDLED_ARCHITECTURE = "pomato"
 SMALL_NETWORK = 10_000_000  # parameters
 LOGGER = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,8 +64,13 @@ class Predictor:
             CheckpointError: the weights cannot be used.
             ConfigError: the device or precision is not there.
         """
+        if not options.checkpoint and options.backend != BUNDLED_ARCHITECTURE:
+            raise ConfigError(
+                f"backend {options.backend} needs weights: the bundled ones are {BUNDLED_ARCHITECTURE}'s; set "
+                "'checkpoint' to a file of yours"
+            )
         path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
-        return cls.of_checkpoint(load_checkpoint(path, options.checkpoint_sha256), options)
+        return cls.of_checkpoint(load_checkpoint(path, options.checkpoint_sha256, options.backend), options)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint, options: ModelOptions) -> "Predictor":
@@ -113,6 +119,8 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """Facts about the model for logs and diagnostics."""
         return {
+            "backend": self.checkpoint.network.config.architecture,
+            "metric": self.checkpoint.metric,
             "checkpoint": str(self.checkpoint.path),
             "sha256": self.checkpoint.sha256,
             "parameters": sum(parameter.numel() for parameter in self._network.parameters()),
