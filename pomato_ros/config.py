@@ -307,6 +307,10 @@ class OdometryTuning:
     speed_m_s: float = 1.0  # std while no velocity is known
     turn_rate_rad_s: float = 3.0
     correlated_residuals: float = 2.0  # that count as one in the covariance: neighbours err alike (NEES 12 without it)
+    prediction_s: float = 0.5  # longest time over which the velocity is carried on
+    restart_s: float = 1.0  # without a pose, after which a new map begins where the camera was last
+    unseen_speed_m_s: float = 0.5  # std of what a camera does while it is not seen
+    unseen_turn_rad_s: float = 0.5
     outlier_streak: int = 3  # frames in a row after which an outlier is dropped
     correlated_frames: float = 6.0  # for which a sensor's error at one place lasts
     least_noise: float = 0.3  # bounds of the variance factors of pixels and depth

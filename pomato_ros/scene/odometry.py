@@ -42,6 +42,7 @@ from pomato_ros.scene.pose import (
     readout_change,
 )
 from pomato_ros.scene.readout import Readout, image_velocity, row_phase
+from pomato_ros.scene.relocalisation import Relocaliser
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
 FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
@@ -68,6 +69,8 @@ class Located:
     covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, world axes
     inliers: int
     inlier_ratio: float
+    fit_covariance: PoseArray  # (6, 6) of the fit alone, without that of the map; axes of the camera
+    relocalised: bool = False  # found again after it was lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class Odometry:
         """Start without a map."""
         self.tuning = tuning
         self.readout = Readout()
+        self._relocaliser = Relocaliser()
         self.reset()
 
     def reset(self) -> None:
@@ -102,30 +106,72 @@ class Odometry:
         self._velocity: PoseArray | None = None  # (6,) m/s and rad/s, axes of the camera; None while unknown
         self._measured: _Measured | None = None
         self._occupied = 0
+        self._is_lost = False
+        self._relocaliser.reset()
 
     def locate(self, frame: FrameInput, priors: Sequence[AbsolutePrior] = ()) -> Located | None:
         """The camera of ``frame``; None where too few landmarks agree on one."""
         self._measured = None
         if self._last is None:
-            return Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0)
+            return Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0, FIRST_COVARIANCE)
         last = self._last.located.world_from_camera
         seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
-        predicted = last if self._velocity is None else moved(last, self._velocity * seconds)
+        if self._velocity is None or seconds > self.tuning.prediction_s:
+            predicted = last
+        else:
+            predicted = moved(last, self._velocity * seconds)
         priors = (*priors, self._motion_prior(predicted, seconds))
         coarse = self._coarse(frame, predicted, priors)
         measured = self._fine(frame, coarse, priors)
         if measured is None and coarse is not predicted:
             measured = self._fine(frame, predicted, priors)
+        relocalised = measured is None or self._is_lost
         if measured is None:
-            return None
-        self._measured = measured
-        fit = measured.fit
+            measured = self._found_again(frame)
+        self._is_lost = measured is None
+        if measured is None:
+            return self._restarted(frame, seconds)
+        return self._located(frame, measured, seconds, relocalised)
+
+    def _located(self, frame: FrameInput, measured: _Measured, seconds: float, relocalised: bool) -> Located:
+        """The camera by a fit that is to be learned from."""
+        self._measured, fit = measured, measured.fit
         self.readout = self.readout.updated(
             *readout_change(measured.matches, frame.intrinsics, fit, self.noise), limit_s=seconds
         )
-        covariance = self._world_covariance(measured)
         inliers = int(np.count_nonzero(fit.inliers))
-        return Located(fit.world_from_camera, covariance, inliers, inliers / len(fit.inliers))
+        return Located(
+            fit.world_from_camera,
+            self._world_covariance(measured),
+            inliers,
+            inliers / len(fit.inliers),
+            self.tuning.correlated_residuals * fit.covariance,
+            relocalised,
+        )
+
+    def _found_again(self, frame: FrameInput) -> _Measured | None:
+        """A fit at the pose where a keyframe is recognised; None where none is."""
+        pose = self._relocaliser.locate(frame.gray, self.map.keyframes, frame.intrinsics)
+        return None if pose is None else self._fine(frame, pose, ())
+
+    def _restarted(self, frame: FrameInput, seconds: float) -> Located | None:
+        """After a while without a pose: a new map where the camera was last, as uncertain as the time unseen makes it.
+
+        A frame that could not hold a map, a dark one for instance, does not begin one.
+        """
+        if seconds < self.tuning.restart_s or self._last is None:
+            return None
+        corners = new_corners(frame.gray, self._allowed(frame, None), np.zeros((0, 2)), 8.0, 200)
+        if len(corners) < 2 * self.tuning.least_inliers:
+            return None
+        last = self._last.located
+        unseen = [(self.tuning.unseen_speed_m_s * seconds) ** 2] * 3 + [
+            (self.tuning.unseen_turn_rad_s * seconds) ** 2
+        ] * 3
+        covariance = last.covariance + np.diag(unseen)
+        self.map, self._last, self._velocity, self._occupied = LocalMap(), None, None, 0
+        self._is_lost = False
+        return Located(last.world_from_camera, covariance, 0, 1.0, covariance, relocalised=True)
 
     def extend(self, frame: FrameInput, located: Located | None, static: MaskArray | None) -> None:
         """Take in a located frame: landmarks' depth and history, and a keyframe where the view leaves the map.
