@@ -4,6 +4,7 @@ Integer pixel coordinates are pixel centres; camera frames are optical (x right,
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,6 +37,21 @@ def unproject(pixels: ArrayLike, depth: ArrayLike, camera_matrix: ArrayLike) -> 
     points[..., 0] = (pixels[..., 0] - cx - skew * along_y) / fx * depth
     points[..., 1], points[..., 2] = along_y * depth, depth
     return points
+
+
+@lru_cache(maxsize=4)
+def pixel_rays(intrinsics: Intrinsics) -> NDArray[np.float32]:
+    """(h, w, 3) points at depth 1 on the rays of all pixels; read-only."""
+    rays = np.ones((intrinsics.height_px, intrinsics.width_px, 3), np.float32)
+    rays[..., 0] = (np.arange(intrinsics.width_px) - intrinsics.cx_px) / intrinsics.fx_px
+    rays[..., 1] = ((np.arange(intrinsics.height_px) - intrinsics.cy_px) / intrinsics.fy_px)[:, None]
+    rays.setflags(write=False)
+    return rays
+
+
+def points_on_rays(depth_m: NDArray[np.float32], intrinsics: Intrinsics) -> NDArray[np.float32]:
+    """(h, w, 3) points at depth (h, w) along the optical axis; NaN stays NaN."""
+    return np.asarray(pixel_rays(intrinsics) * depth_m[..., None], np.float32)
 
 
 def resize_homography(scale_x: float, scale_y: float) -> NDArray[np.float64]:
