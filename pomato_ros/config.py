@@ -290,7 +290,8 @@ class OdometryTuning:
     measured_keyframes: int = 5  # in which landmarks are searched in one frame: bounds the time
     coarse_landmarks: int = 120  # followed from the last image
     spacing_px: float = 14.0  # between landmarks
-    patch_px: int = 15  # side of a compared patch, pixels of the image as it is
+    patch_px: int = 11  # side of a compared patch, pixels of the image as it is; wider ones straddle two surfaces
+    edge_px: int = 2  # a landmark keeps this distance from jumps of depth, pixels of the image as it is
     image_noise: float = 6.0  # grey levels std of a patch seen from elsewhere: sensor noise, light, resampling
     pixel_std: float = 0.25  # px of a patch aligned well, beyond what its texture says
     coarse_pixel_std: float = 1.0  # px of one followed from the last image

@@ -404,7 +404,9 @@ class Odometry:
         border = self.tuning.patch_px // 2 + 1
         allowed = np.zeros(frame.gray.shape, bool)
         allowed[border:-border, border:-border] = True
-        for mask in (static, frame.valid, None if frame.depth is None else frame.depth.valid):
+        if frame.depth is not None:
+            allowed &= clear_of_edges(frame.depth.valid, self.tuning.edge_px)
+        for mask in (static, frame.valid):
             if mask is not None:
                 allowed &= mask
         return allowed
@@ -430,6 +432,13 @@ class Odometry:
             outlier_streak=np.zeros(len(pixels), np.int64),
             last_pixel=pixels.copy(),
         )
+
+
+def clear_of_edges(valid: MaskArray, pixels: int) -> MaskArray:
+    """(h, w) pixels whose neighbours within so many pixels have depth too, but for single ones that are missing."""
+    closed = cv2.morphologyEx(valid.view(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    side = 2 * pixels + 1
+    return np.asarray(cv2.erode(closed, np.ones((side, side), np.uint8)) > 0) & valid
 
 
 def occupied_cells(pixels: PoseArray, shape: tuple[int, ...]) -> int:
