@@ -5,6 +5,7 @@ camera frames are optical (x right, y down, z forward, REP-103); ``a_from_b`` ma
 times are integer nanoseconds; ``world`` is the optical frame of the camera at the first frame after a reset.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -112,6 +113,18 @@ class MotionEvidence:
     """How sure a source is that a pixel of the newest frame belongs to something that moves."""
 
     log_odds: FloatArray  # (h, w) ln(p / (1 - p)); 0 says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a source says of the newest frame n."""
+
+    depth: DepthMap | None
+    correspondence: Callable[[int], Correspondence | None]  # by gap; None: not available. Cached by whoever makes it
+    pose_priors: tuple[PosePrior, ...] = ()
+    motion: MotionEvidence | None = None
+    intrinsics: Intrinsics | None = None  # of the newest image, estimated by the source where the frame has none
+    facts: dict[str, float] = field(default_factory=dict)  # figures for diagnostics, by name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.sources.base import Capabilities, Observation, PredictionRequest
+from pomato_ros.sources.base import Capabilities, PredictionRequest
 from pomato_ros.structures import (
     Correspondence,
     DepthMap,
@@ -15,6 +15,7 @@ from pomato_ros.structures import (
     Frame,
     Intrinsics,
     MotionEvidence,
+    Observation,
     PosePrior,
     PreparedFrame,
     Window,

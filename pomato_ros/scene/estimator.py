@@ -1,4 +1,4 @@
-"""The method of the package on one screen: what a source observes of the newest frame -> pose, motion, tracks, objects."""
+"""The method on one screen: what a source observes of the newest frame -> pose, motion, tracks, objects."""
 
 from collections import deque
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from pomato_ros.scene.pose import AbsolutePrior
 from pomato_ros.scene.rest import RelativePose
 from pomato_ros.scene.tracking_state import TrackingMonitor
 from pomato_ros.scene.tracks import Tracker
-from pomato_ros.sources.base import Observation
 from pomato_ros.structures import (
     Correspondence,
     DepthMap,
     FloatArray,
     Intrinsics,
     MaskArray,
+    Observation,
     PosePrior,
     PreparedFrame,
     SceneEstimate,
@@ -125,7 +125,9 @@ class SceneEstimator:
             if earlier is not None:
                 pose = earlier.world_from_camera @ prior.earlier_from_newest
                 turn = np.kron(np.eye(2), prior.earlier_from_newest[:3, :3])
-                found.append(AbsolutePrior(pose, np.asarray(np.linalg.inv(turn.T @ prior.covariance @ turn), np.float64)))
+                found.append(
+                    AbsolutePrior(pose, np.asarray(np.linalg.inv(turn.T @ prior.covariance @ turn), np.float64))
+                )
         return tuple(found)
 
     def _relative(self, gap: int) -> RelativePose | None:
@@ -156,7 +158,7 @@ class SceneEstimator:
         )
 
     def _points(self, depth: DepthMap | None, intrinsics: Intrinsics) -> tuple[FloatArray, FloatArray]:
-        """Points (h, w, 3) in the camera, NaN where invalid, and confidence (h, w): depth over its standard deviation."""
+        """Points (h, w, 3) in the camera, NaN where invalid, and confidence (h, w): depth over its sigma."""
         scene, shape = self.config.scene, (intrinsics.height_px, intrinsics.width_px)
         if depth is None:
             return np.full((*shape, 3), np.nan, np.float32), np.ones(shape, np.float32)

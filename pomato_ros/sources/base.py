@@ -5,17 +5,12 @@ fast (caches of frames it has seen); all estimation over time belongs to `pomato
 same suite of laws, `test/sources/test_source_laws.py`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pomato_ros.structures import (
-    Correspondence,
-    DepthMap,
     Frame,
-    Intrinsics,
-    MotionEvidence,
-    PosePrior,
+    Observation,
     PreparedFrame,
     Window,
 )
@@ -45,18 +40,6 @@ class PredictionRequest:
     gaps: tuple[int, ...] = (1,)
     tracks: bool = True
     stride: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a source says of the newest frame n."""
-
-    depth: DepthMap | None
-    correspondence: Callable[[int], Correspondence | None]  # by gap; None: not available. Cached by whoever makes it
-    pose_priors: tuple[PosePrior, ...] = ()
-    motion: MotionEvidence | None = None
-    intrinsics: Intrinsics | None = None  # of the newest image, estimated by the source where the frame has none
-    facts: dict[str, float] = field(default_factory=dict)  # figures for diagnostics, by name
 
 
 class Source(Protocol):

@@ -9,8 +9,17 @@ import numpy as np
 
 from pomato_ros.config import ScaleOptions
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.sources.base import Capabilities, Observation, PredictionRequest, Source
-from pomato_ros.structures import Correspondence, DepthMap, FloatArray, Frame, PosePrior, PreparedFrame, Window
+from pomato_ros.sources.base import Capabilities, PredictionRequest, Source
+from pomato_ros.structures import (
+    Correspondence,
+    DepthMap,
+    FloatArray,
+    Frame,
+    Observation,
+    PosePrior,
+    PreparedFrame,
+    Window,
+)
 
 SENSORS = ("depth", "odometry", "tf")
 UNKNOWN_LOG_STD = 1.0  # before a sensor was read: the unit is within a factor e of the metre

@@ -7,10 +7,10 @@ import numpy as np
 
 from pomato_ros.config import DEPTH_SENSORS, DepthNoise, PomatoConfig
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.sources.base import Capabilities, Observation, PredictionRequest
+from pomato_ros.sources.base import Capabilities, PredictionRequest
 from pomato_ros.sources.depth_noise import measure_depth
 from pomato_ros.sources.resize import working_frame
-from pomato_ros.structures import Correspondence, FloatArray, Frame, PreparedFrame, Window
+from pomato_ros.structures import Correspondence, FloatArray, Frame, Observation, PreparedFrame, Window
 
 UNIT_FACTOR = 1000.0  # between millimetres and metres
 BEYOND_RANGE = 20.0  # times the range's ends, from which no scene but a wrong unit explains the median

@@ -8,12 +8,12 @@ import numpy as np
 
 from pomato_ros.config import PomatoConfig, StereoTuning
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.sources.base import Capabilities, Observation, PredictionRequest
+from pomato_ros.sources.base import Capabilities, PredictionRequest
 from pomato_ros.sources.resize import working_frame
 from pomato_ros.sources.rgbd import no_correspondence
 from pomato_ros.sources.stereo_checks import pair_faults, vertical_offset
 from pomato_ros.sources.stereo_matching import Disparity, StereoMatcher, disparities_for
-from pomato_ros.structures import DepthMap, Frame, Intrinsics, PreparedFrame, Window
+from pomato_ros.structures import DepthMap, Frame, Intrinsics, Observation, PreparedFrame, Window
 
 BASELINES_M = (0.005, 5.0)  # of any rig on a robot or a car; beyond, the unit is wrong
 

@@ -9,9 +9,9 @@ import pytest
 from pomato_ros.config import ScaleOptions
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.truth_source import TruthSource
-from pomato_ros.sources.base import Observation, PredictionRequest
+from pomato_ros.sources.base import PredictionRequest
 from pomato_ros.sources.metric_scale import MetricSource, ScaleFilter, ScaleMeasurement, rescaled, scale_from_path
-from pomato_ros.structures import PosePrior, PreparedFrame, Window
+from pomato_ros.structures import Observation, PosePrior, PreparedFrame, Window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 from pomato_ros.window import RollingWindow

@@ -7,9 +7,9 @@ import pytest
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.sources.base import Observation, PredictionRequest
+from pomato_ros.sources.base import PredictionRequest
 from pomato_ros.sources.rgbd import RgbdSource
-from pomato_ros.structures import Frame, Intrinsics, Window
+from pomato_ros.structures import Frame, Intrinsics, Observation, Window
 
 CAMERA = Intrinsics(500.0, 500.0, 319.5, 239.5, 640, 480)
 

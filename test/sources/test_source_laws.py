@@ -16,14 +16,14 @@ from pomato_ros.evaluation.suites.rendered import RenderedSequence, RenderPlan, 
 from pomato_ros.evaluation.truth_source import TruthSource
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
-from pomato_ros.sources.base import Observation, PredictionRequest, Source
+from pomato_ros.sources.base import PredictionRequest, Source
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
 from pomato_ros.sources.dust3r.family import make_network
 from pomato_ros.sources.dust3r.pomato_source import PomatoSource
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.trunk import initialise
 from pomato_ros.sources.registry import SOURCES
-from pomato_ros.structures import Frame, Window
+from pomato_ros.structures import Frame, Observation, Window
 from pomato_ros.training.config import HELD_OUT_SEED
 from pomato_ros.window import RollingWindow
 

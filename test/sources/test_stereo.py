@@ -7,11 +7,11 @@ import pytest
 
 from pomato_ros.config import PomatoConfig, StereoTuning
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.sources.base import Observation, PredictionRequest
+from pomato_ros.sources.base import PredictionRequest
 from pomato_ros.sources.resize import long_side_for
 from pomato_ros.sources.stereo import StereoSource, checked_baseline, depth_from_disparity
 from pomato_ros.sources.stereo_matching import Disparity, disparities_for, refine
-from pomato_ros.structures import FloatArray, Frame, Intrinsics, Window
+from pomato_ros.structures import FloatArray, Frame, Intrinsics, Observation, Window
 from pomato_ros.synthetic.renderer import render
 from pomato_ros.synthetic.sensors import render_right_images
 from pomato_ros.synthetic.world import TRAIN_WORLD, draw_scene

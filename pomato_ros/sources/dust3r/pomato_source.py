@@ -10,7 +10,7 @@ from pomato_ros.config import PomatoConfig, WindowOptions
 from pomato_ros.errors import ConfigError
 from pomato_ros.geometry.camera import focal_by_irls
 from pomato_ros.geometry.pnp import PnpFailure, PnpSolution
-from pomato_ros.sources.base import Capabilities, Observation, PredictionRequest
+from pomato_ros.sources.base import Capabilities, PredictionRequest
 from pomato_ros.sources.dust3r.pair_reading import (
     GATE,
     PairNoise,
@@ -32,7 +32,16 @@ from pomato_ros.sources.dust3r.pair_reading import (
 from pomato_ros.sources.dust3r.prediction import Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
-from pomato_ros.structures import Correspondence, DepthMap, Frame, Intrinsics, PosePrior, PreparedFrame, Window
+from pomato_ros.structures import (
+    Correspondence,
+    DepthMap,
+    Frame,
+    Intrinsics,
+    Observation,
+    PosePrior,
+    PreparedFrame,
+    Window,
+)
 
 FOCAL_MEMORY = 30  # estimates whose median is the focal length of an uncalibrated camera
 NOISE_MEMORY = 0.8  # of the running noise, per frame
