@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pomato_ros.ros.quiet_start import end_quietly_when_interrupted
+
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -165,6 +167,8 @@ def run(name: str, arguments: list[str]) -> int:
         if word not in command.subcommands:
             raise CommandError(f"unknown '{name} {word}'; known: {', '.join(command.subcommands)}")
         name, target = f"{name} {word}", command.subcommands[word]
+    if command.ros:
+        end_quietly_when_interrupted()
     function = load(name, target)
     if command.ros:
         return run_ros(name, function, arguments)

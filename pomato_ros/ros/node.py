@@ -3,9 +3,15 @@
 The image callback only stores; the newest frame wins. All arithmetic lives below, in :mod:`perception` and the engine.
 """
 
+from pomato_ros.ros.quiet_start import end_quietly_when_interrupted
+
+if __name__ == "__main__":
+    end_quietly_when_interrupted()
+
 import argparse
 import functools
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -37,7 +43,7 @@ from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.ros.signals import init_interruptible
 from pomato_ros.ros.status import NodeStatus, SceneStatus
 from pomato_ros.ros.surviving import answer_always, spin_once
-from pomato_ros.ros.worker import load_engine
+from pomato_ros.ros.worker import LOADING_THREAD, load_engine
 
 NODE_NAME = "pomato"
 DIAGNOSTICS_PERIOD_S = 1.0
@@ -331,18 +337,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of ``ros2 run pomato_ros pomato``: 0 when interrupted, 1 when it could not start."""
     argv = list(sys.argv if arguments is None else arguments)
     init_interruptible(argv)
-    options = parse_arguments(rclpy.utilities.remove_ros_args(argv)[1:])
+    try:
+        options = parse_arguments(rclpy.utilities.remove_ros_args(argv)[1:])
+        code = run(exit_on_failure=options.exit_on_failure)
+    except KeyboardInterrupt:  # before the node spins
+        code = 0
+    finally:
+        rclpy.try_shutdown()
+    leave_loading_behind(code)
+    return code
+
+
+def run(*, exit_on_failure: bool) -> int:
+    """Make the node and spin it; the code that the process ends with."""
     try:
         node = PomatoNode()
     except ConfigError as error:
         rclpy.logging.get_logger(NODE_NAME).fatal(f"refused parameter: {error}")
-        rclpy.try_shutdown()
         return 1
     try:
-        return spin(node, exit_on_failure=options.exit_on_failure)
+        return spin(node, exit_on_failure=exit_on_failure)
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+
+
+def leave_loading_behind(code: int) -> None:
+    """End the process at once if the model is still being loaded: nothing can stop that thread.
+
+    It runs in libraries that abort the process when the interpreter is taken down around them.
+    """
+    if any(thread.name == LOADING_THREAD and thread.is_alive() for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

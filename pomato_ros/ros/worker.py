@@ -15,6 +15,7 @@ from pomato_ros.ros.perception import Engine, Perception, StepResult
 from pomato_ros.ros.status import NodeStatus, SceneStatus
 
 LOG = logging.getLogger(__name__)
+LOADING_THREAD = "pomato_load"
 LONGEST_REST_S = 0.2  # at once, so that a rate that changes meanwhile is followed
 
 
@@ -178,7 +179,7 @@ def load_engine(make_engine: Callable[[PomatoConfig], Engine], config: PomatoCon
         except Exception as error:
             failure.append(error)
 
-    thread = threading.Thread(target=build, name="pomato_load", daemon=True)
+    thread = threading.Thread(target=build, name=LOADING_THREAD, daemon=True)
     started_s = time.monotonic()
     thread.start()
     while thread.is_alive():

@@ -4,15 +4,22 @@ An image whose first pixel is black ends the worker's thread, as a library that 
 """
 
 import sys
+import time
 
 from conftest import FakeEngine
 
+from pomato_ros.config import PomatoConfig
 from pomato_ros.ros import node
 from pomato_ros.structures import Frame, SceneEstimate
 
 
 class KnownEngine(FakeEngine):
-    """Sees a wall, unless the image is black."""
+    """Sees a wall, unless the image is black; with the checkpoint `slow` it takes a minute to load."""
+
+    def __init__(self, config: PomatoConfig) -> None:
+        if config.model.checkpoint == "slow":
+            time.sleep(60.0)
+        super().__init__(config)
 
     def step(self, frame: Frame) -> SceneEstimate | None:
         if not frame.image_rgb[0, 0].any():

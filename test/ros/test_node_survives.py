@@ -3,7 +3,11 @@
 import itertools
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -188,3 +192,34 @@ def test_an_interrupt_ends_the_node_in_order(start_node: Callable[..., Any], num
     node.process.send_signal(number)
     assert node.process.wait(timeout=20.0) == 0
     assert "Traceback" not in node.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_the_model_loads_ends_the_node_in_order(
+    start_node: Callable[..., Any], number: signal.Signals
+) -> None:
+    """The engine of this process loads for a minute in a library that cannot be interrupted."""
+    node = start_node(checkpoint="slow")
+    node.spin_until(lambda: "loading the model" in node.log.read_text(), "the model to be loaded")
+    node.process.send_signal(number)
+    assert node.process.wait(timeout=20.0) == 0
+    assert "Traceback" not in node.log.read_text()
+    assert "terminate" not in node.log.read_text()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(mask >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_python_imports_ends_the_process_without_a_word(number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "pomato_ros.ros.node"], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20.0
+    while not catches(process.pid, signal.SIGTERM) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, words = process.communicate(timeout=20.0)
+    assert (process.returncode, words) == (0, "")
