@@ -80,6 +80,7 @@ COMMANDS = {
     "reconstruct": Command(
         "pomato_ros.cli.reconstruct:reconstruct", "trajectory, static map and web page of a whole video or recording"
     ),
+    "batch": Command("pomato_ros.cli.batch:batch", "many recordings on workers, as Parquet and MCAP with an index"),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
     "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
     "export": Command("pomato_ros.cli.export:export", "the network as ONNX graphs, checked with onnxruntime"),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -52,8 +53,11 @@ class ImageFolder:
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames."""
-        for stamp_ns, file in zip(self.stamps_ns, self.files, strict=True):
-            yield Frame(stamp_ns, read_rgb(file), self.intrinsics)
+        return (self.read_frame(number) for number in range(len(self)))
+
+    def read_frame(self, number: int) -> Frame:
+        """One frame."""
+        return Frame(self.stamps_ns[number], read_rgb(self.files[number]), self.intrinsics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +167,12 @@ def _stamps(folder: Path, count: int) -> tuple[int, ...]:
     if len(stamps) != count:
         raise UnusableFrame(f"{file}: expected {count} stamps, one for each image, got {len(stamps)}")
     return stamps
+
+
+def frames_between(sequence: FrameSequence, start: int, count: int) -> Iterator[Frame]:
+    """Frames ``start`` to ``start + count - 1`` of a sequence, read directly where it can be."""
+    read = getattr(sequence, "read_frame", None)
+    if callable(read):
+        yield from (read(number) for number in range(start, min(start + count, len(sequence))))
+        return
+    yield from islice(iter(sequence), start, start + count)
