@@ -83,6 +83,9 @@ COMMANDS = {
     "batch": Command("pomato_ros.cli.batch:batch", "many recordings on workers, as Parquet and MCAP with an index"),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
     "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
+    "convert": Command(
+        "pomato_ros.cli.convert:convert", "an official weights file as one of ours, with hash, config and licence"
+    ),
     "export": Command("pomato_ros.cli.export:export", "the network as ONNX graphs, checked with onnxruntime"),
 }
 
