@@ -71,6 +71,7 @@ ARGUMENTS = (
         ("", *BOOLEAN),
     ),
     Argument("params_file", "", "YAML file of parameters; empty means config/pomato.yaml of the package"),
+    Argument("backend", "", "source of geometry, see docs/backends.md; empty means what the parameters say"),
     Argument("checkpoint", "", "weights file; empty means what the parameters say, by default the bundled weights"),
     Argument("rviz", "true", "open RViz with the package's layout", BOOLEAN),
     Argument("bag", "", "bag file or folder to play"),

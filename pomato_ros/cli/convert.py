@@ -7,9 +7,10 @@ from typing import Annotated
 import torch
 import typer
 
-from pomato_ros.cli.results import FlatValue, flat_line
+from pomato_ros.cli.results import flat_line
 from pomato_ros.config import ARCHITECTURES
 from pomato_ros.errors import CheckpointError
+from pomato_ros.evaluation.report import FlatValue
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint, file_sha256, is_derived, load_checkpoint, save_weights
 
 UNKNOWN_TERMS = "terms unknown: those of whoever trained these weights apply; name them with --licence"
@@ -62,13 +63,8 @@ def convert(
     parameters = sum(parameter.numel() for parameter in checkpoint.network.parameters())
     typer.echo(f"{out}: {architecture}, {parameters:,} parameters in {precision.value}")
     typer.echo(f"licence: {metadata['licence']}")
-    facts: dict[str, FlatValue] = {
-        "backend": architecture,
-        "parameters": parameters,
-        "metric": checkpoint.metric,
-        "sha256": written,
-    }
-    typer.echo(flat_line(facts))
+    facts: dict[str, FlatValue] = {"backend": architecture, "parameters": parameters, "sha256": written}
+    typer.echo(flat_line({**facts, "metric": checkpoint.metric}))
     return 0
 
 

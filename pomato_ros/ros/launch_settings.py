@@ -12,7 +12,7 @@ from pomato_ros.errors import PomatoError
 NODE_NAME = "pomato"
 DEMO_RATE_HZ = 2.0  # what a small computer keeps up with
 DELAY_S = 1.0  # between a bag's publishers and its first message, for the node to find them
-NODE_PARAMETERS = ("image_transport", "checkpoint", "frame_prefix", "odom_frame", "base_frame")
+NODE_PARAMETERS = ("image_transport", "backend", "checkpoint", "frame_prefix", "odom_frame", "base_frame")
 CAMERA_FRAME = "camera_optical_frame"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")  # before and since Fast DDS 3
 Arguments = Mapping[str, str]

@@ -14,8 +14,21 @@ from pomato_ros.ros.launch_settings import LaunchError
 from pomato_ros.ros.layouts import adapted_layout
 
 PROMISED = (
-    *("image", "camera_info", "namespace", "params_file", "checkpoint", "rviz", "bag", "loop", "rate", "video", "demo"),
-    *("use_sim_time", "autostart", "frame_prefix", "odom_frame", "base_frame", "publish_tf"),
+    *(
+        "image",
+        "camera_info",
+        "namespace",
+        "params_file",
+        "backend",
+        "checkpoint",
+        "rviz",
+        "bag",
+        "loop",
+        "rate",
+        "video",
+        "demo",
+    ),
+    *("backend", "use_sim_time", "autostart", "frame_prefix", "odom_frame", "base_frame", "publish_tf"),
 )
 INPUTS = {"/image", "/camera_info", "/diagnostics", "/tf"}
 

@@ -18,9 +18,21 @@ from pomato_ros.ros.launch_settings import (
     uses_sim_time,
 )
 
-LEFT_EMPTY = ("camera_info", "image_transport", "namespace", "checkpoint", "bag", "video", "rate", "autostart")
+LEFT_EMPTY = (
+    "camera_info",
+    "image_transport",
+    "namespace",
+    "backend",
+    "checkpoint",
+    "bag",
+    "video",
+    "rate",
+    "autostart",
+)
 UNSAID = {
-    **dict.fromkeys((*LEFT_EMPTY, "params_file", "frame_prefix", "odom_frame", "base_frame", "publish_tf"), ""),
+    **dict.fromkeys(
+        (*LEFT_EMPTY, "backend", "params_file", "frame_prefix", "odom_frame", "base_frame", "publish_tf"), ""
+    ),
     **{"image": "image", "demo": "false", "loop": "false", "use_sim_time": "auto", "log_level": "info"},
     "fastdds_profile": "true",
 }
