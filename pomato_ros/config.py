@@ -556,8 +556,8 @@ class StereoTuning:
     agreement: float = 0.55
     spread: float = 0.26
     hole_px: float = 5.8
-    largest_sigma_px: float = 2.0  # less certain disparities are left out
-    largest_spread_px: float = 3.0  # edges, where the nearer surface is matched too wide
+    largest_sigma_px: float = 3.0  # less certain disparities are left out
+    largest_spread_px: float = 4.0  # edges, where the nearer surface is matched too wide
     nearest_m: float = 0.4  # for which disparities are tried,
     widest_share: float = 0.25  # as far as this share of the image's width
 
