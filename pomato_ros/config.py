@@ -528,6 +528,18 @@ DEPTH_SENSORS: Mapping[str, DepthNoise] = {
 
 
 @dataclass(frozen=True, slots=True)
+class MultiviewTuning:
+    """When depth from flow and pose counts, where the sensor has none."""
+
+    gaps: tuple[int, ...] = (2, 4, 8)  # frames back
+    relative_sigma: float = 0.1  # of inverse depth; less certain depth is not valid
+    far_sigma: float = 0.0  # 1/m, certain enough however far; 0: only relative_sigma counts
+    least_inverse_depth: float = 0.005  # 1/m; farther than 200 m flow of a few frames measures nothing
+    residual_gate: float = 6.0  # mean squared residual over its variance; a chi square of 3 to 5 degrees exceeds it in
+    # less than 1 in 2000
+
+
+@dataclass(frozen=True, slots=True)
 class StereoTuning:
     """How a rectified pair is matched (OpenCV's semi-global matcher), refined, and how its disparity errs.
 
