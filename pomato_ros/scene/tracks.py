@@ -199,7 +199,9 @@ class Tracker:
             place = np.where(known[:, None], expected[:, :2], 0.0)
             surface = compare_with_surface(frame.depth, place, expected[:, 2], sigma, tuning.surface_slack)
             by_image = seen.matched & (seen.ranged | ~(surface.hidden | surface.vacant))
-            visible = known & (by_image | (surface.seen & self._groups.place_known(tracks)))
+            unknown = ~(surface.seen | surface.hidden | surface.vacant) & np.isfinite(tracks.pixels[:, 0])
+            by_place = (surface.seen & self._groups.place_known(tracks)) | (unknown & (tracks.groups == STATIC))
+            visible = known & (by_image | by_place)  # what depth says nothing about is as it was
             other = known & ~visible & (surface.vacant | (surface.seen & ~seen.matched))
         tracks.contradicted = np.where(visible, 0, tracks.contradicted + other)
         tracks.hidden_frames = np.where(visible, 0, tracks.hidden_frames + 1)
