@@ -10,6 +10,7 @@ from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.structures import Intrinsics, MaskArray
 
 LEAST_VALID_SHARE = 0.1  # of the rectified pixels that show the raw image; with fewer the distortion is no lens's
+MOST_FOCAL_RATIO = 4.0
 WIDEST_RECTIFIED_RAD = np.deg2rad(120.0)  # a pinhole image of a wider view is all edge
 
 
@@ -36,6 +37,8 @@ class Rectifier:
         else:
             self._intrinsics = calibration.rectified or full_image_intrinsics(calibration)
             check_intrinsics(self._intrinsics, "distortion of a lens, which leaves a rectified camera")
+            if calibration.rectified is None:
+                check_alike(self._intrinsics, calibration.raw)
             self._maps = distortion_maps(calibration, self._intrinsics)
             self._valid = self._valid_pixels()
 
@@ -91,6 +94,20 @@ class Rectifier:
         if inside.all():
             return None
         return cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+
+
+def check_alike(rectified: Intrinsics, raw: Intrinsics) -> None:
+    """Refuse distortion that turns the image into a much narrower or wider one.
+
+    Raises:
+        InputError: No lens bends the image so.
+    """
+    ratios = (rectified.fx_px / raw.fx_px, rectified.fy_px / raw.fy_px)
+    if not all(1.0 / MOST_FOCAL_RATIO < ratio < MOST_FOCAL_RATIO for ratio in ratios):
+        raise InputError(
+            f"camera_info: expected distortion of a lens, got one with rectified focal lengths {ratios[0]:.2g} and "
+            f"{ratios[1]:.2g} times the raw ones; calibrate the camera again, or set P"
+        )
 
 
 def full_image_intrinsics(calibration: Calibration) -> Intrinsics:

@@ -7,7 +7,7 @@ import pytest
 from pomato_ros.ros.conversions.camera_info import Calibration
 from pomato_ros.ros.conversions.guards import check_intrinsics
 from pomato_ros.ros.conversions.input_error import InputError
-from pomato_ros.ros.rectify import Rectifier
+from pomato_ros.ros.rectify import Rectifier, check_alike
 from pomato_ros.structures import Intrinsics
 
 WH = (160, 120)
@@ -87,12 +87,14 @@ def test_the_driver_chooses_the_rectified_camera_by_p() -> None:
         ("plumb_bob", (1e30, 0.0, 0.0, 0.0, 0.0)),
         ("equidistant", (1e6, 1e6, 1e6, 1e6)),
         ("plumb_bob", (-5.0, 10.0, 0.0, 0.0)),
+        ("rational_polynomial", (0.0, 0.0, 0.0, 0.0, 0.0, -4.0, 0.0, 0.0)),
     ],
 )
 def test_distortion_of_no_lens_is_refused_or_leaves_a_camera(model: str, distortion: tuple[float, ...]) -> None:
     with contextlib.suppress(InputError):
         rectifier = Rectifier(Calibration(RAW, None, model, distortion), remove_distortion=True)
         check_intrinsics(rectifier.intrinsics, "K")
+        check_alike(rectifier.intrinsics, RAW)
 
 
 def test_a_half_sphere_becomes_a_camera_of_120_degrees() -> None:

@@ -48,12 +48,16 @@ def calibration_from_camera_info(message: CameraInfo, image_wh: tuple[int, int])
             f"{image_wh[0]}x{image_wh[1]}; calibrate at this size or remap camera_info to the right topic"
         )
     model, distortion, note = distortion_of(message)
-    return Calibration(raw, rectified_intrinsics(message), model, distortion, note)
+    try:
+        rectified = rectified_intrinsics(message)
+    except InputError as error:  # K and D are a calibration without it
+        rectified, note = None, note or f"{error}: P is not used"
+    return Calibration(raw, rectified, model, distortion, note)
 
 
 def check_finite(message: CameraInfo) -> None:
     """Refuse matrices and distortions no camera can have."""
-    values = np.concatenate([np.asarray(message.k), np.asarray(message.d), np.asarray(message.p)])
+    values = np.concatenate([np.asarray(message.k), np.asarray(message.d)])
     if not np.isfinite(values).all() or message.k[0] < 0.0 or message.k[4] <= 0.0:
         raise InputError(
             f"camera_info: expected finite numbers and positive focal lengths, got K {np.asarray(message.k).tolist()}, "
@@ -85,7 +89,11 @@ def region_intrinsics(message: CameraInfo, fx_px: float, fy_px: float, cx_px: fl
 
 
 def rectified_intrinsics(message: CameraInfo) -> Intrinsics | None:
-    """The intrinsics in P, unless there are none or R turns the camera towards a stereo partner."""
+    """The intrinsics in P, unless there are none or R turns the camera towards a stereo partner.
+
+    Raises:
+        InputError: No lens has them.
+    """
     turned = np.any(message.r) and not np.allclose(np.reshape(message.r, (3, 3)), np.eye(3), atol=1e-6)
     if turned or message.p[0] <= 0.0 or message.p[5] <= 0.0:
         return None

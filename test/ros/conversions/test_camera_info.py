@@ -137,3 +137,12 @@ def test_the_key_ignores_the_header_and_nothing_else() -> None:
     assert camera_info_key(first) == camera_info_key(second)
     for change in ({"width": 641}, {"binning_x": 2}, {"d": [0.1] * 5}, {"k": [1.0] * 9}, {"distortion_model": "x"}):
         assert camera_info_key(info(**change)) != camera_info_key(first)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e-30])
+def test_a_projection_that_is_none_leaves_k(value: float) -> None:
+    projection = [value, 0.0, 300.0, 0.0, 0.0, value, 180.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    calibration = calibration_from_camera_info(info(p=projection), WH)
+    assert calibration is not None
+    assert calibration.rectified is None
+    assert "P is not used" in calibration.note
