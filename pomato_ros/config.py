@@ -275,60 +275,75 @@ class FlowTuning:
 
 @dataclass(frozen=True, slots=True)
 class TwoViewTuning:
-    """How a relative pose is found from flow alone."""
+    """How a relative pose is found from flow alone, or refined by it."""
 
-    inlier_gate: float = option(3.0, "standard deviations at which a match has half its weight", minimum=0.1)
-    least_threshold_px: float = option(0.3, "least distance of random sampling's inliers", unit="px", minimum=0.0)
+    inlier_gate: float = option(3.0, "standard deviations at which a match has a quarter of its weight", minimum=0.1)
+    least_threshold_px: float = option(0.3, "distance of inliers of random sampling, at least", unit="px", minimum=0.0)
     samples: int = option(200, "most random samples", minimum=1)
-    rotation_preference: float = option(
+    homography_preference: float = option(
         0.6,
-        "a rotation is taken if it explains this share of the matches that an essential matrix explains",
+        "a homography is taken if it explains this share of what an essential matrix explains; 0.5 by theory",
         minimum=0.0,
+        maximum=1.0,
     )
-    rotation_rad: float = option(0.05, "standard deviation of a rotation to begin with", unit="rad", minimum=0.0)
-    direction: float = option(0.3, "the same of each coordinate of a translation of length 1", minimum=0.0)
+    rotation_rad: float = option(0.005, "standard deviation of a sampled rotation", unit="rad", minimum=0.0)
+    direction: float = option(0.05, "standard deviation of each coordinate of a sampled direction", minimum=0.0)
     steps: int = option(4, "Gauss-Newton steps", minimum=1)
-    correlated: float = option(10.0, "matches that err as one", minimum=1.0)
+    correlated: float = option(10.0, "neighbouring matches that err as one", minimum=1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class MotionTuning:
-    """When a pixel moves: standard deviations, gates and memory."""
+    """When a pixel moves. Chosen on rendered clips of four worlds and the DAVIS clips together.
+
+    Pixels and sizes are those of the grid that residuals are computed on.
+    """
 
     gaps: tuple[int, ...] = (1, 2, 4, 8)  # frames back that are compared, in turn
-    gaps_per_step: int = option(2, "how many of them in each step", minimum=1)
-    work_side_px: int = option(200, "long side that residuals are computed on, at most", unit="px", minimum=16)
-    motion_px: float = option(6.0, "standard deviation of a mover's residual, at the work size", unit="px", minimum=0.1)
+    gaps_per_step: int = option(2, "gaps compared in a step", minimum=1)
+    work_side_px: int = option(200, "long side of the grid of residuals, at most", unit="px", minimum=16)
+    motion_px: float = option(6.0, "standard deviation of the residuals of what moves", unit="px", minimum=0.1)
     least_sigma_px: float = option(
-        0.15, "error that flow has beyond its own standard deviation", unit="px", minimum=0.0
+        0.25, "standard deviation of flow that its own does not contain", unit="px", minimum=0.0
     )
-    most_rest: float = option(0.5, "log-odds that one comparison gives for rest, at most", minimum=0.0)
-    most_motion: float = option(2.0, "log-odds that one comparison gives for motion, at most", minimum=0.0)
-    texture_levels: float = option(4.0, "texture", minimum=0.1)
-    depth_floor: float = option(0.01, "share of depth", minimum=0.0)
-    depth_gate: float = option(3.0, "sigmas", minimum=0.0)
-    rest_depth: float = option(0.2, "log-odds", minimum=0.0)
-    spread_gate: float = option(0.3, "x", minimum=0.0)
-    segment_levels: float = option(12.0, "levels", minimum=0.0)
-    segment_depth: float = option(0.06, "share", minimum=0.0)
-    segment_share: float = option(0.1, "share", minimum=0.0)
-    hidden: float = option(0.15, "share", minimum=0.0)
-    photo_levels: float = option(8.0, "levels", minimum=0.0)
-    most_photo: float = option(1.0, "log-odds", minimum=0.0)
-    seed_side: float = option(0.03, "share of width", minimum=0.0)
-    halo_px: int = option(9, "px", minimum=1)
-    gate_levels: float = option(4.0, "photometric gate", unit="grey levels", minimum=0.1)
-    retention: float = option(0.8, "share of the log-odds that lasts to the next frame", minimum=0.0, maximum=1.0)
-    retention_hidden: float = option(0.4, "the same where flow does not find the pixel", minimum=0.0, maximum=1.0)
-    most_log_odds: float = option(4.0, "log-odds that are kept, at most", minimum=0.0)
-    begin: float = option(1.0, "log-odds at which a region begins", minimum=0.0)
-    go_on: float = option(0.3, "log-odds at which it ends", minimum=0.0)
+    most_rest: float = option(0.5, "log-odds for rest that a comparison gives, at most", minimum=0.0)
+    most_motion: float = option(2.0, "log-odds for motion that a comparison gives, at most", minimum=0.0)
+    texture_levels: float = option(
+        4.0, "brightness gradient from which flow is evidence of rest", unit="grey levels/px", minimum=0.1
+    )
+    gate_levels: float = option(
+        7.0,
+        "difference of brightness by which a match must be better than rest to be full evidence",
+        unit="grey levels",
+        minimum=0.1,
+    )
+    halo_px: int = option(9, "window about a jump in depth where flow may be of either side", unit="px", minimum=1)
+    depth_floor: float = option(0.01, "standard deviation of compared depths, share of the depth", minimum=0.0)
+    depth_gate: float = option(
+        3.0, "standard deviations that a surface lies in free space to be evidence of motion", minimum=0.0
+    )
+    rest_depth: float = option(0.1, "log-odds for rest where depth was the same before", minimum=0.0)
+    spread_gate: float = option(
+        0.3, "relative difference of depth in the window beside which depths are not compared", minimum=0.0
+    )
+    hidden: float = option(0.15, "relative difference of depth from which something hid a point", minimum=0.0)
+    photo_levels: float = option(
+        8.0, "difference of brightness at rest that is no evidence of motion yet", unit="grey levels", minimum=0.1
+    )
+    most_photo: float = option(1.0, "log-odds that brightness alone gives, at most", minimum=0.0)
+    retention: float = option(0.8, "share of the log-odds that a frame passes on", minimum=0.0, maximum=1.0)
+    retention_hidden: float = option(0.4, "the same where flow does not find the pixel again", minimum=0.0, maximum=1.0)
+    most_log_odds: float = option(4.0, "log-odds kept, at most", minimum=0.0)
+    segment_levels: float = option(20.0, "brightness step that bounds a segment", unit="grey levels", minimum=0.0)
+    segment_depth: float = option(0.06, "relative step of depth that bounds a segment", minimum=0.0)
+    segment_share: float = option(0.1, "share of a segment that must be known to complete it", minimum=0.0)
+    edge_radius_px: int = option(3, "radius of the guided filter", unit="px", minimum=1)
+    edge_levels: float = option(8.0, "brightness step that the guided filter keeps", unit="grey levels", minimum=0.1)
+    begin: float = option(1.0, "log-odds, averaged over seed_side, at which a region begins")
+    go_on: float = option(0.3, "log-odds at which a region ends")
+    seed_side: float = option(0.03, "side of the window of begin, share of the image's width", minimum=0.0)
     least_share: float = option(0.0008, "share of the image that a region has, at least", minimum=0.0)
-    edge_radius_px: int = option(3, "radius of the guided filter, at the work size", unit="px", minimum=1)
-    edge_levels: float = option(8.0, "grey levels that count as an edge", unit="grey levels", minimum=0.1)
-    fit_stride_px: int = option(
-        3, "grid of the matches that a pose is refined on, at the work size", unit="px", minimum=1
-    )
+    fit_stride_px: int = option(3, "grid of the matches that a pose is refined on", unit="px", minimum=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from pomato_ros.scene.motion import MotionSegmenter, MotionState
 from pomato_ros.scene.objects import Objects
 from pomato_ros.scene.odometry import FrameInput, Located, Odometry
 from pomato_ros.scene.pose import AbsolutePrior
-from pomato_ros.scene.rest import RelativePose
 from pomato_ros.scene.tracking_state import TrackingMonitor
 from pomato_ros.scene.tracks import Tracker
 from pomato_ros.structures import (
@@ -130,7 +129,7 @@ class SceneEstimator:
                 )
         return tuple(found)
 
-    def _relative(self, gap: int) -> RelativePose | None:
+    def _relative(self, gap: int) -> PosePrior | None:
         """The newest camera in the one ``gap`` frames before, by the fits of both; None where one has no pose."""
         if gap >= len(self._frames):
             return None
@@ -140,7 +139,7 @@ class SceneEstimator:
         earlier_from_newest = invert(earlier.world_from_camera) @ newest.world_from_camera
         turn = np.kron(np.eye(2), earlier_from_newest[:3, :3])
         covariance = turn @ newest.fit_covariance @ turn.T + earlier.fit_covariance
-        return RelativePose(earlier_from_newest, covariance)
+        return PosePrior(gap, earlier_from_newest, covariance)
 
     def _segment(
         self,
@@ -154,7 +153,13 @@ class SceneEstimator:
             self._motion.reset()
             return MotionState(np.zeros(frame.gray.shape, np.float32), np.zeros(frame.gray.shape, bool))
         return self._motion.update(
-            frame.gray, frame.intrinsics, correspondence, frame.depth, self._relative, observation.motion, frame.valid
+            frame.gray,
+            frame.intrinsics,
+            correspondence,
+            depth=frame.depth,
+            pose=self._relative,
+            evidence=observation.motion,
+            valid=frame.valid,
         )
 
     def _points(self, depth: DepthMap | None, intrinsics: Intrinsics) -> tuple[FloatArray, FloatArray]:

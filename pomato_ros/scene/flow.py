@@ -9,6 +9,7 @@ standard deviation (:class:`pomato_ros.config.FlowPreset`). What was asked befor
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from pomato_ros.config import FLOW_PRESETS, FlowPreset, FlowTuning
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.structures import Correspondence, FloatArray, MaskArray
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 LEAST_SIDE_PX = 64  # narrower images are continued by their edges: DIS needs a patch at its coarsest level
 CHAIN_STRIDE_PX = 4  # grid of the chained flow; a start of the search needs no more
 SPREAD_PX = 5  # side of the neighbourhood whose flow is compared
@@ -252,7 +254,7 @@ def grid(height: int, width: int) -> FloatArray:
     return pixels
 
 
-def sample(values: FloatArray, pixels: FloatArray) -> FloatArray:
+def sample(values: NDArray[Scalar], pixels: FloatArray) -> NDArray[Scalar]:
     """(h, w[, c]) ``values`` at ``pixels`` (h, w, 2), bilinear; outside the image those of the nearest pixel."""
     return np.asarray(cv2.remap(values, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 

@@ -1,4 +1,13 @@
-"""Which pixels move: one test of flow against rest, at several gaps, with memory."""
+"""Which pixels of the newest frame move: one test of flow against rest at several gaps, with memory.
+
+For each gap, a point at rest has its most probable place in the earlier frame (:mod:`pomato_ros.scene.rest`); where the
+depth is unknown that is a piece of the epipolar line. The residual r of flow, of variance v (flow, depth and pose
+together), gives log-odds ``ln N(r; v + m^2) / N(r; v)``, m the usual motion of what moves, within limits, so that what
+is uncertain says little. They count for motion only where rest explains the image worse than flow does, and for rest
+only where there is texture. A depth camera adds what is seen in free space (:mod:`pomato_ros.scene.free_space`). The
+sum is carried to the next frame by flow, fades there, and is completed over segments of the image; regions begin at
+high log-odds and end at low ones.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,8 +19,11 @@ from numpy.typing import NDArray
 
 from pomato_ros.config import MotionTuning, TwoViewTuning
 from pomato_ros.geometry.camera import resize_homography
-from pomato_ros.scene.flow import grid, structure
-from pomato_ros.scene.rest import Matches, geometry_of, RelativePose, Rest, jacobian, pose_variance, refined, rest_of
+from pomato_ros.scene.appearance import mismatch_at_rest, preference_for_match
+from pomato_ros.scene.flow import grid, sample, structure
+from pomato_ros.scene.free_space import DepthGrid, RestView, free_space_evidence, rest_view
+from pomato_ros.scene.motion_regions import completed, guided, regions
+from pomato_ros.scene.rest import Matches, PairGeometry, geometry_of, jacobian, pose_variance, refined, rest_of
 from pomato_ros.scene.two_view import pair_geometry
 from pomato_ros.structures import (
     Correspondence,
@@ -21,287 +33,239 @@ from pomato_ros.structures import (
     MaskArray,
     MotionEvidence,
     PoseArray,
+    PosePrior,
 )
+
+LEAST_MATCHES = 32  # with fewer no pose is refined
+QUARTILE_OF_SQUARE = 0.3  # lower quartile of a squared residual with one or two degrees of freedom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MotionState:
-    """What is believed to move in the newest frame."""
+    """What moves in the newest frame."""
 
     log_odds: FloatArray  # (h, w) ln(p / (1 - p)) that a pixel moves
     mask: MaskArray  # (h, w)
-    facts: dict[str, float] = field(default_factory=dict)  # residual statistics, by name
+    facts: dict[str, float] = field(default_factory=dict)  # for diagnostics, by name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A frame on the grid of pixels that residuals are computed on."""
+
+    gray: NDArray[np.uint8]  # (h, w)
+    depth: DepthGrid | None
 
 
 class MotionSegmenter:
-    """Log-odds of motion, carried from frame to frame."""
+    """Log-odds of motion of every pixel, carried from frame to frame."""
 
     def __init__(self, tuning: MotionTuning | None = None, two_view: TwoViewTuning | None = None) -> None:
-        self.tuning = tuning or MotionTuning()
-        self.two_view = two_view or TwoViewTuning()
+        """Nothing is known to move.
+
+        Args:
+            tuning: gaps, standard deviations and gates; None: the defaults.
+            two_view: how a relative pose is found where none is given; None: the defaults.
+        """
+        self._tuning = tuning or MotionTuning()
+        self._two_view = two_view or TwoViewTuning()
         self.reset()
 
     def reset(self) -> None:
-        self._images: deque[NDArray[np.uint8]] = deque(maxlen=max(self.tuning.gaps) + 1)
-        self._log_odds: FloatArray | None = None
-        self._depths = deque(maxlen=max(self.tuning.gaps) + 1)
-        self._step = 0
-        self.debug = {}
+        """Remove all frames and all that was found."""
+        self._views: deque[_View] = deque(maxlen=max(self._tuning.gaps) + 1)  # newest first
+        self._log_odds: FloatArray | None = None  # (h, w) on the grid
+        self._steps = 0
 
     def update(
         self,
         gray: NDArray[np.uint8],
         intrinsics: Intrinsics,
         correspondence: Callable[[int], Correspondence | None],
+        *,
         depth: DepthMap | None = None,
-        pose: Callable[[int], RelativePose | None] | None = None,
+        pose: Callable[[int], PosePrior | None] | None = None,
         evidence: MotionEvidence | None = None,
         valid: MaskArray | None = None,
     ) -> MotionState:
-        t = self.tuning
-        self._images.appendleft(gray)
-        self._tex = None
-        height, width = gray.shape
-        factor = max(1.0, max(height, width) / t.work_side_px)
-        wh = round(width / factor), round(height / factor)
-        K = resize_homography(wh[0] / width, wh[1] / height) @ intrinsics.matrix()
-        total = np.zeros(wh[::-1], np.float32)
-        self._depths.appendleft(small_depth(depth, wh, t))
-        tex = structure(cv2.resize(gray, wh, interpolation=cv2.INTER_AREA))
-        self._sure = np.clip(np.sqrt(tex) / t.texture_levels, 0, 1)
-        gaps = [g for g in t.gaps if g < len(self._images)]
-        if len(gaps) > t.gaps_per_step:
-            gaps = [gaps[(self._step * t.gaps_per_step + i) % len(gaps)] for i in range(t.gaps_per_step)]
-        self._step += 1
-        for gap in gaps:
-            c = correspondence(gap)
-            if c is None:
-                continue
-            total = total + self._evidence(gap, c, depth, pose(gap) if pose else None, K, wh)
-        step = correspondence(1) if len(self._images) > 1 else None
-        if self._log_odds is not None and step is not None:
-            total = total + self._carried(step, wh)
-        self._log_odds = np.clip(total, -t.most_log_odds, t.most_log_odds)
-        sharp = self._sharp(self._filled(self._log_odds, cv2.resize(gray, wh, interpolation=cv2.INTER_AREA)), gray)
-        mask = regions(sharp, t)
-        return MotionState(sharp, mask)
+        """Compare the newest frame with some earlier ones.
 
-    def _filled(self, log_odds, gray) -> FloatArray:
-        """Pixels of no evidence take the mean of their segment, bounded by edges of image and depth."""
-        t = self.tuning
-        k = np.ones((3, 3), np.uint8)
-        edge = cv2.morphologyEx(gray, cv2.MORPH_GRADIENT, k) > t.segment_levels
-        d = self._depths[0]
-        rho = np.where(d.known, d.rho, 0).astype(np.float32)
-        edge |= (cv2.morphologyEx(rho, cv2.MORPH_GRADIENT, k) > t.segment_depth * rho) & d.known
-        count, labels = cv2.connectedComponents((~edge).astype(np.uint8), connectivity=4)
-        flat = labels.ravel()
-        sure = np.minimum(np.abs(log_odds), 1.0)
-        weight = np.bincount(flat, sure.ravel(), count)
-        mean = np.bincount(flat, (sure * log_odds).ravel(), count) / np.maximum(weight, 1e-6)
-        size = np.bincount(flat, minlength=count)
-        mean[(weight < t.segment_share * size) | (size < 12)] = 0.0
-        mean[0] = 0.0
-        m = mean[labels].astype(np.float32)
-        return np.where(m != 0, sure * log_odds + (1 - sure) * m, log_odds).astype(np.float32)
-
-    def _carried(self, step: Correspondence, wh) -> FloatArray:
-        t = self.tuning
-        pixels, visible, _ = shrunk(step, wh)
-        carried = cv2.remap(
-            self._log_odds, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
-        )
-        keep = np.where(visible > 0.5, np.float32(t.retention), np.float32(t.retention_hidden))
-        return carried * keep
-
-    def _evidence(self, gap, c, depth, given, K, wh) -> FloatArray:
-        t = self.tuning
-        pixels, visible, sigma = shrunk(c, wh)
-        height, width = wh[1], wh[0]
-        xy = grid(height, width)
-        usable = visible > 0.5
-        rho, weight = self._depths[0].rho, self._depths[0].weight
-        variance = sigma * sigma + np.float32(t.least_sigma_px**2)
-        m = Matches(
-            *(
-                np.ascontiguousarray(a).ravel()
-                for a in (xy[..., 0], xy[..., 1], pixels[..., 0], pixels[..., 1], variance, rho, weight)
+        Args:
+            gray: (h, w) the newest image.
+            intrinsics: of the image.
+            correspondence: flow to earlier frames by gap, as of :class:`pomato_ros.scene.flow.FlowCache`; gaps count
+                the frames of earlier calls.
+            depth: of the newest frame; None: unknown everywhere.
+            pose: relative camera poses by gap, in the unit of ``depth``; None, or where it gives None: estimated from
+                flow, which takes the larger part of the image to be at rest.
+            evidence: log-odds of motion from the source.
+            valid: (h, w) pixels that show the scene; None: all.
+        """
+        size_wh = self._grid_size(gray.shape)
+        small = cv2.resize(gray, size_wh, interpolation=cv2.INTER_AREA)
+        grid_depth = None if depth is None else DepthGrid.of(depth, size_wh, self._tuning)
+        self._views.appendleft(_View(small, grid_depth))
+        scale = resize_homography(size_wh[0] / gray.shape[1], size_wh[1] / gray.shape[0])
+        total, facts = self._compared(scale @ intrinsics.matrix(), correspondence, pose)
+        if evidence is not None:
+            total += np.clip(
+                cv2.resize(evidence.log_odds, size_wh, interpolation=cv2.INTER_AREA),
+                -self._tuning.most_rest,
+                self._tuning.most_motion,
             )
+        step = correspondence(1)
+        if self._log_odds is not None and step is not None:
+            total += self._carried(self._log_odds, step)
+        self._log_odds = np.clip(total, -self._tuning.most_log_odds, self._tuning.most_log_odds)
+        self._steps += 1
+        return self._state(gray, valid, facts)
+
+    def _grid_size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Width and height of the grid for an image of ``shape`` (h, w)."""
+        factor = min(1.0, self._tuning.work_side_px / max(shape))
+        return max(1, round(factor * shape[1])), max(1, round(factor * shape[0]))
+
+    def _compared(
+        self,
+        camera_matrix: PoseArray,
+        correspondence: Callable[[int], Correspondence | None],
+        pose: Callable[[int], PosePrior | None] | None,
+    ) -> tuple[FloatArray, dict[str, float]]:
+        """(h, w) sum of the log-odds of this step's gaps, on the grid, and facts."""
+        total, facts = np.zeros(self._views[0].gray.shape, np.float32), {}
+        for gap in self._gaps():
+            flow = correspondence(gap)
+            if flow is None:
+                continue
+            log_odds, noise_factor = self._compared_at(flow, camera_matrix, None if pose is None else pose(gap))
+            total += log_odds
+            facts[f"flow_noise_factor_gap_{gap}"] = noise_factor
+        return total, facts
+
+    def _gaps(self) -> list[int]:
+        """The gaps of this step, in turn over all that there are frames for."""
+        gaps = [gap for gap in self._tuning.gaps if gap < len(self._views)]
+        count = min(self._tuning.gaps_per_step, len(gaps))
+        return [gaps[(self._steps * count + index) % len(gaps)] for index in range(count)]
+
+    def _compared_at(
+        self, flow: Correspondence, camera_matrix: PoseArray, given: PosePrior | None
+    ) -> tuple[FloatArray, float]:
+        """(h, w) log-odds of motion since one earlier frame, and the factor by which flow's variance was too small."""
+        newest, earlier = self._views[0], self._views[flow.gap]
+        pixels, sigma_px, usable = on_grid(flow, newest.gray.shape)
+        matches = self._matches(pixels, sigma_px, newest.depth)
+        found = self._geometry(self._thinned(matches, usable), camera_matrix, given)
+        if found is None or not usable.any():
+            return np.zeros(usable.shape, np.float32), 1.0
+        geometry, pose = found
+        view = None
+        if given is not None and newest.depth is not None and earlier.depth is not None:
+            view = rest_view(newest.depth, earlier.depth, geometry, self._tuning)
+            usable = usable & ~view.hidden
+        flow_odds, factor = self._flow_odds(flow.gap, matches, geometry, pose, camera_matrix, usable)
+        if view is not None:
+            flow_odds += free_space_evidence(view, self._tuning) + self._seen_elsewhere(flow.gap, view, usable)
+        return flow_odds, factor
+
+    def _geometry(
+        self, few: Matches, camera_matrix: PoseArray, given: PosePrior | None
+    ) -> tuple[PairGeometry, PosePrior | None] | None:
+        """Where points at rest go: by the given pose, refined, else by flow alone; None: that is not known."""
+        if len(few.x) < LEAST_MATCHES:
+            return None
+        if given is None:
+            return pair_geometry(few, camera_matrix, self._two_view)
+        pose = refined(few, given, camera_matrix, self._two_view)
+        return geometry_of(pose.earlier_from_newest, camera_matrix), pose
+
+    def _matches(self, pixels: FloatArray, sigma_px: FloatArray, depth: DepthGrid | None) -> Matches:
+        """Every pixel of the grid with its flow and depth."""
+        own = grid(*sigma_px.shape)
+        unknown = np.zeros(sigma_px.size, np.float32)
+        return Matches(
+            x=own[..., 0].ravel(),
+            y=own[..., 1].ravel(),
+            to_x=pixels[..., 0].ravel(),
+            to_y=pixels[..., 1].ravel(),
+            variance=(sigma_px * sigma_px).ravel() + np.float32(self._tuning.least_sigma_px**2),
+            inverse_depth=unknown if depth is None else depth.inverse_depth.ravel(),
+            weight=unknown if depth is None else depth.weight.ravel(),
         )
-        some = np.zeros(usable.shape, bool)
-        s = t.fit_stride_px
-        some[s // 2 :: s, s // 2 :: s] = True
-        some = (some & usable).ravel()
-        few = Matches(*(getattr(m, f)[some] for f in Matches.__slots__))
-        if given is not None:
-            if len(few.x) < 32:
-                return np.zeros(wh[::-1], np.float32)
-            pose = refined(few, given, K, 4, self.two_view.inlier_gate, self.two_view.correlated)
-        else:
-            found = pair_geometry(few, K, self.two_view)
-            if found is None or found[0] is None:
-                return np.zeros(wh[::-1], np.float32)
-            geom, pose = found[:2]
-            self.shares = found[2:]
-        if given is not None:
-            geom = geometry_of(pose.earlier_from_newest, K)
-        rest = rest_of(m, geom)
-        extra = np.float32(0)
+
+    def _thinned(self, matches: Matches, usable: MaskArray) -> Matches:
+        """The usable ones of every few rows and columns."""
+        step = self._tuning.fit_stride_px
+        chosen = np.zeros(usable.shape, bool)
+        chosen[step // 2 :: step, step // 2 :: step] = usable[step // 2 :: step, step // 2 :: step]
+        return matches.chosen(np.flatnonzero(chosen))
+
+    def _flow_odds(
+        self,
+        gap: int,
+        matches: Matches,
+        geometry: PairGeometry,
+        pose: PosePrior | None,
+        camera_matrix: PoseArray,
+        usable: MaskArray,
+    ) -> tuple[FloatArray, float]:
+        """(h, w) log-odds that the residuals of flow give, and the factor by which its variance was too small."""
+        rest = rest_of(matches, geometry)
+        variance = matches.variance
         if pose is not None:
-            rows = jacobian(rest, m, pose.earlier_from_newest, K)
-            extra = pose_variance(*rows, pose.covariance)
-        square = rest.square * m.variance / (m.variance + extra)
-        lower = float(np.quantile(square[usable.ravel()], 0.25)) if usable.any() else 1.0
-        factor = max(1.0, lower / 0.3)  # of the variance
-        square = square / factor
-        var = (m.variance + extra) * factor
-        moving = var + t.motion_px**2
-        llr = 0.5 * square * (1 - var / moving) - 0.5 * np.log(moving / var)
-        llr = np.clip(llr, -t.most_rest, t.most_motion).reshape(wh[::-1])
-        rest_xy = np.stack((rest.x, rest.y), -1).reshape(*wh[::-1], 2)
-        gate = self._gate(gap, pixels, rest_xy, wh)
-        llr = np.where(llr > 0, llr * gate, llr * self._sure)
-        z = ph = np.zeros(wh[::-1], np.float32)
-        if len(self._depths) > gap and given is not None and self._depths[gap].known.any():
-            z, hidden, px, py, ok = self._depth_evidence(gap, geom, wh)
-            usable = usable & ~hidden
-            ph = self._photo_evidence(gap, px, py, ok & ~hidden & ~usable)
-        out = np.where(usable, llr, np.float32(0)).astype(np.float32)
-        self.debug[gap] = dict(
-            square=square.reshape(wh[::-1]),
-            gate=gate,
-            usable=usable,
-            llr=out,
-            factor=factor,
-            e=geom.epipole,
-            shares=getattr(self, "shares", (0, 0)),
+            slopes = jacobian(rest, matches, pose.earlier_from_newest, camera_matrix)
+            variance = variance + pose_variance(*slopes, pose.covariance)
+        square = rest.square * matches.variance / variance
+        factor = (
+            max(1.0, float(np.quantile(square[usable.ravel()], 0.25)) / QUARTILE_OF_SQUARE) if usable.any() else 1.0
         )
-        out = out + z + ph
-        self.debug[gap]["llr"] = out
-        return out
+        odds = self._log_odds_of(square / factor, variance * np.float32(factor)).reshape(usable.shape)
+        images = self._views[0].gray, self._views[gap].gray
+        at_match = np.stack((matches.to_x, matches.to_y), -1).reshape(*usable.shape, 2)
+        at_rest = np.stack((rest.x, rest.y), -1).astype(np.float32).reshape(*usable.shape, 2)
+        preferred = preference_for_match(*images, at_match, at_rest, self._tuning)
+        textured = np.clip(np.sqrt(structure(images[0])) / np.float32(self._tuning.texture_levels), 0.0, 1.0)
+        return np.where(usable, odds * np.where(odds > 0, preferred, textured), np.float32(0.0)), factor
 
-    def _depth_evidence(self, gap, geom, wh) -> FloatArray:
-        """Free space: what is now where an earlier frame saw something farther has moved."""
-        t = self.tuning
-        now, then = self._depths[0], self._depths[gap]
-        xy = grid(wh[1], wh[0])
-        h, e = geom.homography.astype(np.float32), geom.epipole.astype(np.float32)
-        x, y = xy[..., 0], xy[..., 1]
-        z = h[2, 0] * x + h[2, 1] * y + h[2, 2] + now.rho * e[2]
-        px = (h[0, 0] * x + h[0, 1] * y + h[0, 2] + now.rho * e[0]) / z
-        py = (h[1, 0] * x + h[1, 1] * y + h[1, 2] + now.rho * e[1]) / z
-        r = now.rho / z
-        far = cv2.remap(then.nearest, px, py, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1e3)
-        same = cv2.remap(then.rho, px, py, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=1e3)
-        sig2 = now.sigma**2 + cv2.remap(then.sigma, px, py, cv2.INTER_NEAREST) ** 2 + (t.depth_floor * r) ** 2
-        d = (r - far) / np.sqrt(sig2)
-        up = np.clip((d - t.depth_gate), 0, t.most_motion)
-        down = np.where(np.abs(r - same) < 2 * np.sqrt(sig2), -np.float32(t.rest_depth), 0)
-        ok = now.known & (z > 0.02) & (now.spread < t.spread_gate * now.rho)
-        background = np.where(now.known, now.rho, now.background)
-        zb = h[2, 0] * x + h[2, 1] * y + h[2, 2] + background * e[2]
-        bx = (h[0, 0] * x + h[0, 1] * y + h[0, 2] + background * e[0]) / zb
-        by = (h[1, 0] * x + h[1, 1] * y + h[1, 2] + background * e[1]) / zb
-        cover = cv2.remap(then.cover, bx, by, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-        hidden = cover > (1 + t.hidden) * background / zb
-        inside = (px >= 0) & (py >= 0) & (px <= wh[0] - 1) & (py <= wh[1] - 1)
-        return np.where(ok, np.where(up > 0, up, down), 0).astype(np.float32), hidden, px, py, ok & inside
+    def _log_odds_of(self, square: FloatArray, variance: FloatArray) -> FloatArray:
+        """(n,) log-odds of squared residuals, in standard deviations, with ``variance`` px^2."""
+        spread = variance + np.float32(self._tuning.motion_px**2)
+        odds = 0.5 * square * (1.0 - variance / spread) - 0.5 * np.log(spread / variance)
+        return np.clip(odds, -self._tuning.most_rest, self._tuning.most_motion).astype(np.float32)
 
-    def _photo_evidence(self, gap, px, py, ok) -> FloatArray:
-        t = self.tuning
-        wh = ok.shape[::-1]
-        now = cv2.resize(self._images[0], wh, interpolation=cv2.INTER_AREA).astype(np.float32)
-        then = cv2.resize(self._images[gap], wh, interpolation=cv2.INTER_AREA).astype(np.float32)
-        then = cv2.remap(then, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        diff = now - then
-        diff = cv2.blur(np.abs(diff - np.float32(np.median(diff[ok])) if ok.any() else diff), (3, 3))
-        slope = cv2.morphologyEx(now, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        excess = (diff - 0.5 * slope) / np.float32(t.photo_levels) - 1
-        return np.where(ok, np.clip(excess, 0, t.most_photo), 0).astype(np.float32)
+    def _seen_elsewhere(self, gap: int, view: RestView, usable: MaskArray) -> FloatArray:
+        """(h, w) log-odds where flow found nothing, but depth says where rest would be, and the image differs there."""
+        chosen = view.known & ~view.hidden & ~usable
+        return mismatch_at_rest(self._views[0].gray, self._views[gap].gray, view.pixels, chosen, self._tuning)
 
-    def _gate(self, gap, pixels, rest_xy, wh) -> FloatArray:
-        now = cv2.resize(self._images[0], wh, interpolation=cv2.INTER_AREA)
-        then = cv2.resize(self._images[gap], wh, interpolation=cv2.INTER_AREA)
-        match = cv2.absdiff(now, cv2.remap(then, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-        rest = cv2.absdiff(
-            now, cv2.remap(then, rest_xy.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        )
-        d = cv2.blur(rest.astype(np.float32) - match.astype(np.float32), (3, 3))
-        return np.clip(d / np.float32(self.tuning.gate_levels), 0, 1)
+    def _carried(self, log_odds: FloatArray, step: Correspondence) -> FloatArray:
+        """(h, w) what the last frame's log-odds say of the newest one."""
+        pixels, _, found = on_grid(step, log_odds.shape)
+        retention = np.where(found, self._tuning.retention, self._tuning.retention_hidden).astype(np.float32)
+        return sample(log_odds, pixels) * retention
 
-    def _sharp(self, log_odds, gray) -> FloatArray:
-        t = self.tuning
-        r = max(1, round(t.edge_radius_px * gray.shape[1] / log_odds.shape[1]))
-        return guided(cv2.resize(log_odds, gray.shape[::-1], interpolation=cv2.INTER_LINEAR), gray, r, t.edge_levels)
+    def _state(self, gray: NDArray[np.uint8], valid: MaskArray | None, facts: dict[str, float]) -> MotionState:
+        """The log-odds on every pixel of the image, with edges of the image, and the regions that move."""
+        if self._log_odds is None:
+            raise RuntimeError("expected log-odds of the newest frame; call update")
+        whole = completed(self._log_odds, self._views[0].gray, self._views[0].depth, self._tuning)
+        radius_px = max(1, round(self._tuning.edge_radius_px * gray.shape[1] / whole.shape[1]))
+        large = cv2.resize(whole, gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        log_odds = guided(large, gray, radius_px, self._tuning.edge_levels)
+        if valid is not None:
+            log_odds = np.where(valid, log_odds, np.float32(0.0))
+        mask = regions(log_odds, self._tuning)
+        return MotionState(log_odds, mask, {**facts, "moving_share": float(mask.mean())})
 
 
-@dataclass
-class Small:
-    rho: FloatArray
-    sigma: FloatArray
-    weight: FloatArray
-    known: MaskArray
-    nearest: FloatArray
-    spread: FloatArray
-    background: FloatArray
-    cover: FloatArray
-
-
-def small_depth(depth, wh, t):
-    if depth is None:
-        rho = np.full(wh[::-1], 0.2, np.float32)
-        return Small(rho, rho, 0 * rho, np.zeros(wh[::-1], bool), rho + 1e3, 0 * rho, rho, 0 * rho)
-    known = cv2.resize(depth.valid.astype(np.uint8), wh, interpolation=cv2.INTER_NEAREST).astype(bool)
-    rho = cv2.resize(depth.inverse_depth, wh, interpolation=cv2.INTER_NEAREST)
-    srho = cv2.resize(depth.sigma, wh, interpolation=cv2.INTER_NEAREST)
-    k = np.ones((t.halo_px, t.halo_px), np.uint8)
-    hi = cv2.dilate(np.where(known, rho, -1e3).astype(np.float32), k)
-    lo = cv2.erode(np.where(known, rho, 1e3).astype(np.float32), k)
-    spread = np.where(known, np.maximum(hi - rho, rho - lo), 0).astype(np.float32)
-    wide = np.where(spread > 4 * srho + 0.05 * rho, spread, 0)
-    weight = np.where(known, 1.0 / np.maximum(srho**2 + wide**2, np.float32(1e-12)), 0.0).astype(np.float32)
-    nearest = cv2.dilate(np.where(known, rho, 1e3).astype(np.float32), np.ones((3, 3), np.uint8))
-    return Small(
-        np.where(known, rho, np.float32(0.2)).astype(np.float32),
-        srho.astype(np.float32),
-        weight,
-        known,
-        nearest,
-        spread,
-        np.where(lo < 1e2, lo, 0.0).astype(np.float32),
-        cv2.dilate(np.where(known, rho, 0).astype(np.float32), np.ones((5, 5), np.uint8)),
-    )
-
-
-def shrunk(c: Correspondence, wh):
-    """Pixels, visible share and sigma on a smaller grid."""
-    height, width = c.visible.shape
-    if (width, height) == wh:
-        return c.pixels, c.visible.astype(np.float32), c.sigma_px
-    by = np.array([wh[0] / width, wh[1] / height], np.float32)
-    flow = cv2.resize(c.pixels - grid(height, width), wh, interpolation=cv2.INTER_AREA) * by
-    visible = cv2.resize(c.visible.astype(np.float32), wh, interpolation=cv2.INTER_AREA)
-    sigma = cv2.resize(c.sigma_px, wh, interpolation=cv2.INTER_AREA) * by.max()
-    return flow + grid(wh[1], wh[0]), visible, sigma
-
-
-def guided(values: FloatArray, gray, radius, levels) -> FloatArray:
-    g = gray.astype(np.float32)
-    k = (2 * radius + 1, 2 * radius + 1)
-    mg, mv = cv2.blur(g, k), cv2.blur(values, k)
-    cov = cv2.blur(g * values, k) - mg * mv
-    var = cv2.blur(g * g, k) - mg * mg
-    a = cov / (var + np.float32(levels**2))
-    b = mv - a * mg
-    return cv2.blur(a, k) * g + cv2.blur(b, k)
-
-
-def regions(log_odds, t: MotionTuning) -> MaskArray:
-    low = log_odds > t.go_on
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(low.astype(np.uint8), connectivity=4)
-    keep = stats[:, cv2.CC_STAT_AREA] >= t.least_share * low.size
-    k = max(3, 2 * round(t.seed_side * log_odds.shape[1] / 2) + 1)
-    high = np.bincount(labels[low & (cv2.blur(log_odds, (k, k)) > t.begin)], minlength=count) > 0
-    keep &= high
-    keep[0] = False
-    return keep[labels]
+def on_grid(flow: Correspondence, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray, MaskArray]:
+    """Pixels (h, w, 2), standard deviation (h, w) and visibility (h, w) of a correspondence on a smaller grid."""
+    height, width = flow.visible.shape
+    size_wh = shape[1], shape[0]
+    if (height, width) == tuple(shape):
+        return flow.pixels, flow.sigma_px, flow.visible
+    by = np.array([size_wh[0] / width, size_wh[1] / height], np.float32)
+    shift = cv2.resize(flow.pixels - grid(height, width), size_wh, interpolation=cv2.INTER_AREA) * by
+    sigma_px = cv2.resize(flow.sigma_px, size_wh, interpolation=cv2.INTER_AREA) * by.max()
+    visible = cv2.resize(flow.visible.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA) > np.float32(0.5)
+    return shift + grid(shape[0], shape[1]), sigma_px, visible

@@ -1,29 +1,24 @@
-"""Where a pixel of the newest frame would be in an earlier frame if its point were at rest, and how far flow is from it.
+"""Where a pixel would be in an earlier frame if its point were at rest, and how far flow is from there.
 
 With camera matrix K, rotation R and translation t of the newest camera in the earlier one, a pixel p with inverse depth
 r is seen at ``H p + r e`` in homogeneous pixels, ``H = K R K^-1`` and ``e = K t`` (Hartley, Zisserman 2004, sec. 9.3).
 In pixels that is ``far + u way``: far the place at infinite depth, way the direction ``e_xy - e_z far`` along the
-epipolar line, and ``u = r / (z + r e_z)`` with z the third coordinate of ``H p``. Points in front of both cameras have u
-from 0 to a limit: rest allows a piece of the line. A measured depth narrows it further.
+epipolar line, and ``u = r / (z + r e_z)`` with z the third coordinate of ``H p``. Points in front of both cameras have
+u from 0 to a limit: rest allows a piece of the line. A measured depth narrows it further.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pomato_ros.config import TwoViewTuning
 from pomato_ros.geometry.rigid import compose, pose_exp
-from pomato_ros.structures import FloatArray, PoseArray
+from pomato_ros.structures import FloatArray, PoseArray, PosePrior
 
 LEAST_Z = 0.02  # of H p + r e: a point nearer to the earlier camera's plane has no place in its image
 NO_LIMIT = 1e6  # of u, where the piece of line does not end
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RelativePose:
-    """The newest camera in an earlier one."""
-
-    earlier_from_newest: PoseArray  # (4, 4)
-    covariance: PoseArray  # (6, 6) of x, y, z, rot x, rot y, rot z in axes of the earlier camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +46,11 @@ class Matches:
     variance: FloatArray  # px^2, of each coordinate of the match
     inverse_depth: FloatArray  # any number where the weight is 0
     weight: FloatArray  # 1 / variance of the inverse depth; 0: unknown
+
+    def chosen(self, rows: NDArray[np.int64]) -> "Matches":
+        """Those in ``rows`` (m,)."""
+        fields = dataclasses.fields(self)
+        return Matches(**{field.name: np.ascontiguousarray(getattr(self, field.name)[rows]) for field in fields})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,40 +95,45 @@ def rest_of(matches: Matches, geometry: PairGeometry) -> Rest:
     return Rest(x, y, inverse_depth, square, free, way_x / length, way_y / length)
 
 
-def refined(
-    matches: Matches, prior: RelativePose, camera_matrix: PoseArray, steps: int, gate: float, correlated: float
-) -> RelativePose:
+def refined(matches: Matches, prior: PosePrior, camera_matrix: PoseArray, tuning: TwoViewTuning) -> PosePrior:
     """The pose that most matches agree with, near a prior one, and its covariance.
 
-    Gauss-Newton with Cauchy's weights on the residuals of :func:`rest_of` and the prior's on its correction; residuals
-    are taken as uncertain as the pose still is, so that they are not rejected for the pose's error.
+    Gauss-Newton with Geman and McClure's weights on the residuals of :func:`rest_of`, with the prior's information on
+    the correction; residuals count as uncertain as the pose still is, so that its error does not reject them.
 
     Args:
         matches: some thousand, spread over the image.
         prior: the pose to begin with.
         camera_matrix: (3, 3).
-        steps: Gauss-Newton steps.
-        gate: standard deviations at which a residual has half its weight.
-        correlated: matches that err as one; the information of all is divided by it.
+        tuning: ``steps``, ``inlier_gate`` and ``correlated``.
     """
     pose, covariance = prior.earlier_from_newest, prior.covariance
     information = np.linalg.inv(prior.covariance)
     offset = np.zeros(6)  # of the prior from the pose, as a twist in the earlier camera
-    for _ in range(steps):
-        rest = rest_of(matches, geometry_of(pose, camera_matrix))
-        rows_x, rows_y = jacobian(rest, matches, pose, camera_matrix)
-        robust = _robust(rest, matches, pose_variance(rows_x, rows_y, covariance), gate) / np.float32(correlated)
-        across, along = robust / matches.variance, robust / (matches.variance + rest.slack)
-        rows_along = rows_x * rest.along_x + rows_y * rest.along_y
-        rows_across = rows_y * rest.along_x - rows_x * rest.along_y
-        normal = (rows_along * along) @ rows_along.T + (rows_across * across) @ rows_across.T
-        right = rows_x @ (across * (matches.to_x - rest.x)) + rows_y @ (across * (matches.to_y - rest.y))
-        normal = normal.astype(np.float64) + information
-        covariance = np.linalg.inv(normal)
+    for _ in range(tuning.steps):
+        normal, right = _normal_equations(matches, pose, covariance, camera_matrix, tuning)
+        covariance = np.linalg.inv(normal + information)
         step = covariance @ (right + information @ offset)
         offset = offset - step
         pose = compose(pose_exp(step), pose)
-    return RelativePose(pose, covariance)
+    return PosePrior(prior.gap, pose, covariance)
+
+
+def _normal_equations(
+    matches: Matches, pose: PoseArray, covariance: PoseArray, camera_matrix: PoseArray, tuning: TwoViewTuning
+) -> tuple[PoseArray, PoseArray]:
+    """(6, 6) and (6,) of a Gauss-Newton step of the earlier camera's axes."""
+    rest = rest_of(matches, geometry_of(pose, camera_matrix))
+    rows_x, rows_y = jacobian(rest, matches, pose, camera_matrix)
+    rows_along = rows_x * rest.along_x + rows_y * rest.along_y
+    rows_across = rows_y * rest.along_x - rows_x * rest.along_y
+    uncertain = np.einsum("in,in->n", rows_across, covariance.astype(np.float32) @ rows_across)
+    square = rest.square * matches.variance / (matches.variance + uncertain)
+    robust = (1.0 + square * np.float32(1.0 / tuning.inlier_gate**2)) ** -2 / np.float32(tuning.correlated)
+    across, along = robust / matches.variance, robust / (matches.variance + rest.slack)
+    normal = (rows_along * along) @ rows_along.T + (rows_across * across) @ rows_across.T
+    right = rows_x @ (across * (matches.to_x - rest.x)) + rows_y @ (across * (matches.to_y - rest.y))
+    return normal.astype(np.float64), right.astype(np.float64)
 
 
 def jacobian(
@@ -137,7 +142,7 @@ def jacobian(
     """(6, n) derivatives of x, and of y, of places at rest by a small motion x, y, z, rot of the earlier camera's axes.
 
     A motion (d, w) moves a point P by ``d + w x P``; with P = (a, b, 1) / r the pixel of the point moves by
-    ``f_x (r d_x - a r d_z - a b w_x + (1 + a^2) w_y - b w_z)``, y alike. The inverse depth is that in the earlier camera.
+    ``f_x (r d_x - a r d_z - a b w_x + (1 + a^2) w_y - b w_z)``, y alike. r is that in the earlier camera.
     """
     fx, fy, cx, cy = (camera_matrix[row, column] for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
     a = ((rest.x - cx) / fx).astype(np.float32)
@@ -158,9 +163,3 @@ def pose_variance(rows_x: FloatArray, rows_y: FloatArray, covariance: PoseArray)
     small = covariance.astype(np.float32)
     total = np.einsum("in,in->n", rows_x, small @ rows_x) + np.einsum("in,in->n", rows_y, small @ rows_y)
     return np.asarray(np.float32(0.5) * total)
-
-
-def _robust(rest: Rest, matches: Matches, uncertain: FloatArray, gate: float) -> FloatArray:
-    """(n,) Cauchy's weights of residuals whose places are ``uncertain`` (px^2) by the pose."""
-    share = matches.variance / (matches.variance + uncertain)
-    return np.asarray(1.0 / (1.0 + rest.square * share * np.float32(1.0 / gate**2)))
