@@ -396,7 +396,7 @@ class OdometryTuning:
 # The running engine and the node
 
 
-BACKENDS = ARCHITECTURES  # as in pomato_ros.sources.registry
+BACKENDS = ("rgbd", "stereo", *ARCHITECTURES)  # as in pomato_ros.sources.registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,8 +405,9 @@ class ModelOptions:
 
     backend: str = option(
         "pomato",
-        "source of geometry: a network that sees the frames of one camera, POMATO (pomato) or, with weights of yours "
-        "in `checkpoint`, MASt3R (mast3r), D²USt3R (d2ust3r) or Flow4R (flow4r)",
+        "source of geometry: a depth camera on `depth/image` (rgbd), a stereo pair with `right/image` (stereo), or a "
+        "network that sees the frames of one camera: POMATO (pomato) or, with weights of yours in `checkpoint`, MASt3R "
+        "(mast3r), D²USt3R (d2ust3r) or Flow4R (flow4r)",
         choices=BACKENDS,
     )
     checkpoint: str = option(

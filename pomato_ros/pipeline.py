@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pomato_ros.config import PomatoConfig
+from pomato_ros.config import ARCHITECTURES, PomatoConfig
 from pomato_ros.pointmap_scene.pipeline import PointmapPipeline
 from pomato_ros.scene.estimator import SceneEstimator
 from pomato_ros.sources.base import PredictionRequest, Source
+from pomato_ros.sources.metric_scale import MetricSource
 from pomato_ros.sources.registry import SOURCES
 from pomato_ros.structures import Frame, PreparedFrame, SceneEstimate, Window
 
@@ -54,11 +55,9 @@ class Pipeline(Protocol):
 class ScenePipeline:
     """The pipeline of any source that speaks the records of `structures.py`."""
 
-    warmup_count = 0
-
     def __init__(self, config: PomatoConfig, source: Source) -> None:
         """Estimate scenes of what ``source`` observes."""
-        self.source = source
+        self.source = source if source.capabilities.metric else MetricSource(source, config.scale)
         self.estimator = SceneEstimator(config)
 
     def prepare(self, frame: Frame) -> PreparedFrame:
@@ -80,6 +79,11 @@ class ScenePipeline:
         scene = self.estimator.update(window, observation)
         seconds = {"model": observed - started, "scene": time.perf_counter() - observed}
         return dataclasses.replace(scene, stage_seconds=seconds)
+
+    @property
+    def warmup_count(self) -> int:
+        """As the source counts among its facts; 0 where nothing is recorded."""
+        return int(self.source.describe().get("warmup_count", 0))
 
     def warm_up(self, size_wh: tuple[int, int]) -> None:
         """Let the source prepare for a camera of this size."""
@@ -107,6 +111,6 @@ def build_pipeline(config: PomatoConfig) -> Pipeline:
         ConfigError: an option cannot be met on this machine or with this backend.
     """
     backend = config.model.backend
-    if backend == "pomato":
+    if backend in ARCHITECTURES:
         return PointmapPipeline(config)
     return ScenePipeline(config, SOURCES[backend](config))
