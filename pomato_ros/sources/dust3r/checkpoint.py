@@ -158,7 +158,8 @@ def _load_native(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: numbers(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = list(file.keys())
+            tensors = {name: numbers(f"{path.name}: {name}", file.get_tensor(name)) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); fetch it again") from error
     if metadata.get("format") != FORMAT:
@@ -167,11 +168,17 @@ def _load_native(path: Path, sha256: str, architecture: str) -> Checkpoint:
     try:
         config = NetworkConfig.from_json(metadata["network"])
         image_size_px = image_size(metadata["image_size_px"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} carries no usable network config ({error})") from error
     if architecture and architecture != config.architecture:
         raise CheckpointError(f"{path} holds a {config.architecture} network, expected {architecture}; choose another")
     return Checkpoint(build_network(config, tensors, path), image_size_px, path, sha256, metadata)
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file in fp32."""
+    with safe_open(path, framework="pt") as file:
+        return {name: numbers(f"{path.name}: {name}", file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
 
 
 def numbers(name: str, value: Tensor) -> Tensor:
@@ -210,8 +217,10 @@ def _load_shards(path: Path, listed: str) -> dict[str, Tensor]:
         found = file_sha256(shard)
         if found != sha256:
             raise CheckpointError(f"{shard} has SHA-256 {found}, {path.name} expects {sha256}; fetch both again")
-        with safe_open(shard, framework="pt") as file:
-            tensors |= {name: numbers(name, file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        try:
+            tensors |= _tensors_of(shard)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{shard} is not a readable safetensors file ({error}); fetch it again") from error
     return tensors
 
 

@@ -468,7 +468,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(saved: Path, value: flo
     name = next(iter(tensors))
     tensors[name] = torch.full_like(tensors[name], value)
     save_file(tensors, saved, metadata=header)
-    with pytest.raises(CheckpointError, match=rf"finite weights, got NaN or infinity in {name}"):
+    with pytest.raises(CheckpointError, match=rf"finite weights, got NaN or infinity in {saved.name}: {name}"):
         load_checkpoint(saved)
 
 
@@ -515,3 +515,20 @@ def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def test_the_home_folder_may_be_written_short(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(saved.parent))
     assert load_checkpoint(Path("~") / saved.name).image_size_px == 160
+
+
+@pytest.mark.parametrize("network", ["[]", "null", "3", "[" * 100_000], ids=["list", "null", "number", "deep"])
+def test_a_network_that_is_no_table_is_refused(saved: Path, network: str) -> None:
+    tensors, header = contents(saved)
+    save_file(tensors, saved, metadata={**header, "network": network})
+    with pytest.raises(CheckpointError, match="no usable network config"):
+        load_checkpoint(saved)
+
+
+def test_a_further_file_that_is_none_is_named(saved: Path) -> None:
+    tensors, header = contents(saved)
+    (saved.parent / "more.safetensors").write_bytes(b"\xff" * 100)
+    shards = json.dumps({"more.safetensors": file_sha256(saved.parent / "more.safetensors")})
+    save_file(tensors, saved, metadata={**header, "shards": shards})
+    with pytest.raises(CheckpointError, match=r"more\.safetensors is not a readable"):
+        load_checkpoint(saved)
