@@ -517,10 +517,10 @@ def test_the_home_folder_may_be_written_short(saved: Path, monkeypatch: pytest.M
     assert load_checkpoint(Path("~") / saved.name).image_size_px == 160
 
 
-@pytest.mark.parametrize("network", ["[]", "null", "3", "[" * 100_000], ids=["list", "null", "number", "deep"])
-def test_a_network_that_is_no_table_is_refused(saved: Path, network: str) -> None:
+@pytest.mark.parametrize("text", ["[]", "null", "3", "[" * 100_000], ids=["list", "null", "number", "deep"])
+def test_a_network_that_is_no_table_is_refused(saved: Path, text: str) -> None:
     tensors, header = contents(saved)
-    save_file(tensors, saved, metadata={**header, "network": network})
+    save_file(tensors, saved, metadata={**header, "network": text})
     with pytest.raises(CheckpointError, match="no usable network config"):
         load_checkpoint(saved)
 
