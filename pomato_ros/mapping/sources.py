@@ -1,4 +1,4 @@
-"""Frames of anything that lies on disk: a recorded camera's folder, a video file, or a folder of images."""
+"""Frames of anything that lies on disk: a recorded camera's folder, a bag, a video file, or a folder of images."""
 
 import re
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from pomato_ros.structures import Frame, Intrinsics
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
+BAG_SUFFIXES = frozenset({".bag", ".db3", ".mcap"})
 SUBFOLDERS = ("", "frames", "images", "rgb")
 USUAL_RATE_HZ = 30.0  # where nothing says when an image was taken
 STAMPS_FILE = "stamps.txt"
@@ -104,6 +105,10 @@ def open_frames(path: Path) -> FrameSequence:
     Raises:
         UnusableFrame: nothing that can be read lies there.
     """
+    if _is_bag(path):
+        from pomato_ros.datasets.sensors.bag import read_bag
+
+        return read_bag(path)
     if path.is_dir():
         if recognise_layout(path) is not None:
             return open_sequence(path)
@@ -111,8 +116,14 @@ def open_frames(path: Path) -> FrameSequence:
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoFile(path.stem, path)
     raise UnusableFrame(
-        f"expected a folder of images, a recorded sequence or a video ({', '.join(sorted(VIDEO_SUFFIXES))}), got {path}"
+        f"expected a folder of images, a recorded sequence, a ROS bag or a video, got {path}; videos end in "
+        + ", ".join(sorted(VIDEO_SUFFIXES))
     )
+
+
+def _is_bag(path: Path) -> bool:
+    """Whether ``path`` is a ROS bag, a file or a folder with its metadata."""
+    return path.suffix.lower() in BAG_SUFFIXES or (path.is_dir() and (path / "metadata.yaml").is_file())
 
 
 def open_images(folder: Path) -> ImageFolder:
