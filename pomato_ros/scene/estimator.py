@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pomato_ros.config import OdometryTuning, PomatoConfig
+from pomato_ros.config import MultiviewTuning, OdometryTuning, PomatoConfig
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.camera import points_on_rays
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.flow import FlowCache
 from pomato_ros.scene.motion import MotionSegmenter, MotionState
+from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, has_parallax, triangulate
 from pomato_ros.scene.objects import Objects
 from pomato_ros.scene.odometry import FrameInput, Located, Odometry
 from pomato_ros.scene.pose import AbsolutePrior
@@ -50,6 +51,7 @@ class SceneEstimator:
         """Options of the scene and robustness groups."""
         self.config = config
         self._flow = FlowCache()
+        self._multiview = MultiviewTuning()
         self._odometry = Odometry(OdometryTuning())
         self._monitor = TrackingMonitor()
         self._motion = MotionSegmenter()
@@ -78,7 +80,8 @@ class SceneEstimator:
         self._frames.appendleft(_Remembered(frame.stamp_ns, located))
         motion = self._segment(frame, located, observation, correspondence)
         self._odometry.extend(frame, located, ~motion.mask)
-        points, confidence = self._points(depth, frame.intrinsics)
+        filled = self._filled_depth(frame, ~motion.mask, correspondence)
+        points, confidence = self._points(filled, frame.intrinsics)
         pose = None if located is None else located.world_from_camera
         tracks = self._tracker.update(
             frame.stamp_ns, frame.gray, depth, pose, frame.intrinsics, motion.log_odds, motion.mask, correspondence
@@ -161,6 +164,25 @@ class SceneEstimator:
             evidence=observation.motion,
             valid=frame.valid,
         )
+
+    def _filled_depth(
+        self, frame: FrameInput, static: MaskArray, correspondence: Callable[[int], Correspondence | None]
+    ) -> DepthMap | None:
+        """The source's depth, and where it has none, that of flow and pose; movers without depth stay without."""
+        depth, tuning = frame.depth, self._multiview
+        wanted = static if depth is None else static & ~depth.valid
+        wanted = wanted if frame.valid is None else wanted & frame.valid
+        if np.count_nonzero(wanted) < tuning.least_share * wanted.size:
+            return depth
+        pairs = []
+        for gap in tuning.gaps:
+            relative = self._relative(gap)
+            if relative is None or not has_parallax(relative.earlier_from_newest, frame.intrinsics, tuning):
+                continue
+            match = correspondence(gap)
+            if match is not None:
+                pairs.append(ViewPair(match, relative.earlier_from_newest, relative.covariance))
+        return fill_depth(depth, triangulate(pairs, frame.intrinsics, wanted, tuning))
 
     def _points(self, depth: DepthMap | None, intrinsics: Intrinsics) -> tuple[FloatArray, FloatArray]:
         """Points (h, w, 3) in the camera, NaN where invalid, and confidence (h, w): depth over its sigma."""

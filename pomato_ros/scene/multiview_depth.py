@@ -10,12 +10,15 @@ common to all pixels and are counted in full. What disagrees across the epipolar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pomato_ros.config import MultiviewTuning
-from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.structures import Correspondence, DepthMap, FloatArray, Intrinsics, MaskArray, PoseArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,14 +31,14 @@ class ViewPair:
 
 
 def triangulate(
-    pairs: Sequence[ViewPair], intrinsics: Intrinsics, static: MaskArray | None, tuning: MultiviewTuning
+    pairs: Sequence[ViewPair], intrinsics: Intrinsics, wanted: MaskArray | None, tuning: MultiviewTuning
 ) -> DepthMap | None:
     """Inverse depth of the newest frame by triangulation, valid where parallax makes it certain enough.
 
     Args:
         pairs: at several gaps; those without enough translation add nothing.
         intrinsics: of both frames.
-        static: (h, w) pixels at rest; None: all. Others are not valid.
+        wanted: (h, w) pixels at rest whose depth is asked for; None: all. Others are not valid.
         tuning: gates.
 
     Returns:
@@ -44,18 +47,21 @@ def triangulate(
     if not pairs:
         return None
     shape = pairs[0].correspondence.visible.shape
-    rays = pixel_rays(shape[0], shape[1], intrinsics)
-    sums = [_normal_equation(pair, rays, intrinsics) for pair in pairs]
-    information = np.sum([each.information for each in sums], axis=0)
+    rows = np.flatnonzero(np.ones(shape, bool) if wanted is None else wanted)
+    rays = pixel_rays(rows, shape[1], intrinsics)
+    equations = [_equation(pair, rows, rays, intrinsics, tuning.flow_floor_px) for pair in pairs]
+    information = np.sum([each.information for each in equations], axis=0)
     seen = information > 0
-    inverse = np.zeros(shape, np.float32)
-    np.divide(np.sum([each.product for each in sums], axis=0), information, out=inverse, where=seen)
-    sigma, excess = _uncertainty(pairs, sums, rays, inverse, information, intrinsics)
+    inverse = np.sum([each.product for each in equations], axis=0) / np.where(seen, information, 1.0)
+    sigma, excess = _uncertainty(pairs, equations, inverse, np.where(seen, information, 1.0))
     limit = np.maximum(tuning.relative_sigma * inverse, tuning.far_sigma)
     valid = seen & (excess < tuning.residual_gate) & (sigma < limit) & (inverse > tuning.least_inverse_depth)
-    if static is not None:
-        valid &= static
-    return DepthMap(inverse, sigma.astype(np.float32), valid, metric=True)
+    return DepthMap(
+        _image(shape, rows, inverse.astype(np.float32)),
+        _image(shape, rows, sigma.astype(np.float32)),
+        _image(shape, rows, valid),
+        metric=True,
+    )
 
 
 def fill_depth(measured: DepthMap | None, triangulated: DepthMap | None) -> DepthMap | None:
@@ -70,80 +76,99 @@ def fill_depth(measured: DepthMap | None, triangulated: DepthMap | None) -> Dept
     )
 
 
+def has_parallax(earlier_from_newest: PoseArray, intrinsics: Intrinsics, tuning: MultiviewTuning) -> bool:
+    """Whether what is as far as :attr:`MultiviewTuning.useful_depth_m` moves by enough pixels, the rotation apart."""
+    shift_m = float(np.linalg.norm(earlier_from_newest[:3, 3]))
+    return shift_m * intrinsics.fx_px / tuning.useful_depth_m > tuning.least_parallax_px
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Equation:
-    """One pair's part of ``information rho = product`` for each pixel (h, w), and what its residual needs."""
+    """One pair's part of ``information rho = product`` for each pixel (n,), and what its residual needs."""
 
     information: FloatArray  # sum c^2 / sigma^2, 0 where not visible
     product: FloatArray  # sum c b / sigma^2
-    c: FloatArray  # (h, w, 2)
-    b: FloatArray  # (h, w, 2)
-    weight: FloatArray  # (h, w) 1 / sigma^2 on the plane z = 1
+    c: tuple[FloatArray, FloatArray]
+    b: tuple[FloatArray, FloatArray]
+    a: tuple[FloatArray, FloatArray, FloatArray]
+    weight: FloatArray  # 1 / sigma^2 of a row; 0 where not visible
 
 
-def pixel_rays(height: int, width: int, intrinsics: Intrinsics) -> FloatArray:
-    """(h, w, 3) directions through the pixels' centres with z = 1."""
-    pixels = pixel_grid(height, width)
-    plane = (pixels - (intrinsics.cx_px, intrinsics.cy_px)) / (intrinsics.fx_px, intrinsics.fy_px)
-    return np.concatenate((plane, np.ones((height, width, 1))), axis=-1).astype(np.float32)
+def pixel_rays(rows: NDArray[np.int64], width: int, intrinsics: Intrinsics) -> tuple[FloatArray, FloatArray]:
+    """X and y (n,) on the plane z = 1 of pixels by their flat numbers (n,)."""
+    v, u = np.divmod(rows, width)
+    x, y = (u - intrinsics.cx_px) / intrinsics.fx_px, (v - intrinsics.cy_px) / intrinsics.fy_px
+    return x.astype(np.float32), y.astype(np.float32)
 
 
-def _normal_equation(pair: ViewPair, rays: FloatArray, intrinsics: Intrinsics) -> _Equation:
+def _image(shape: tuple[int, ...], rows: NDArray[np.int64], values: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Values (n,) of pixels as an image (h, w), zero elsewhere."""
+    image = np.zeros(shape, values.dtype)
+    image.reshape(-1)[rows] = values
+    return image
+
+
+def _equation(
+    pair: ViewPair,
+    rows: NDArray[np.int64],
+    rays: tuple[FloatArray, FloatArray],
+    intrinsics: Intrinsics,
+    floor_px: float,
+) -> _Equation:
     """Both rows of one pair, weighted by its flow's standard deviation."""
-    rotation = pair.earlier_from_newest[:3, :3].astype(np.float32)
-    shift = pair.earlier_from_newest[:3, 3].astype(np.float32)
-    match = pair.correspondence
-    centre = np.array([intrinsics.cx_px, intrinsics.cy_px], np.float32)
-    focal = np.array([intrinsics.fx_px, intrinsics.fy_px], np.float32)
-    plane = (match.pixels - centre) / focal
-    turned = rays @ rotation.T
-    c = plane * shift[2] - shift[:2]
-    b = turned[..., :2] - plane * turned[..., 2:]
-    visible = match.visible & np.isfinite(match.sigma_px) & (turned[..., 2] > 0)
-    sigma = match.sigma_px / np.float32(focal.mean()) * turned[..., 2]
-    weight = np.zeros(visible.shape, np.float32)
-    np.divide(np.float32(1.0), sigma * sigma, out=weight, where=visible & (sigma > 0))
-    c, b = np.where(visible[..., None], c, 0.0), np.where(visible[..., None], b, 0.0)
-    return _Equation(weight * (c * c).sum(axis=-1), weight * (c * b).sum(axis=-1), c, b, weight)
+    rotation, match = pair.earlier_from_newest[:3, :3].astype(np.float32), pair.correspondence
+    tx, ty, tz = pair.earlier_from_newest[:3, 3].astype(np.float32)
+    x, y = rays
+    a = (
+        rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2],
+        rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2],
+        rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2],
+    )
+    pixels = match.pixels.reshape(-1, 2)[rows]
+    seen_x = (pixels[:, 0] - np.float32(intrinsics.cx_px)) / np.float32(intrinsics.fx_px)
+    seen_y = (pixels[:, 1] - np.float32(intrinsics.cy_px)) / np.float32(intrinsics.fy_px)
+    sigma_px = np.hypot(match.sigma_px.reshape(-1)[rows], np.float32(floor_px))
+    sigma = sigma_px * a[2] * np.float32(2.0 / (intrinsics.fx_px + intrinsics.fy_px))
+    visible = match.visible.reshape(-1)[rows] & (sigma > 0)
+    weight = np.where(visible, 1.0 / np.where(visible, sigma * sigma, 1.0), 0.0).astype(np.float32)
+    cx, cy = (np.where(visible, value, 0.0) for value in (seen_x * tz - tx, seen_y * tz - ty))
+    bx, by = (np.where(visible, value, 0.0) for value in (a[0] - seen_x * a[2], a[1] - seen_y * a[2]))
+    return _Equation(weight * (cx * cx + cy * cy), weight * (cx * bx + cy * by), (cx, cy), (bx, by), a, weight)
 
 
 def _uncertainty(
     pairs: Sequence[ViewPair],
     equations: Sequence[_Equation],
-    rays: FloatArray,
     inverse: FloatArray,
     information: FloatArray,
-    intrinsics: Intrinsics,
 ) -> tuple[FloatArray, FloatArray]:
-    """Standard deviation of inverse depth (h, w), and the mean squared normalised residual (h, w)."""
-    safe = np.where(information > 0, information, 1.0)
+    """Standard deviation of inverse depth (n,), and the mean squared normalised residual (n,)."""
     common = np.zeros(inverse.shape, np.float32)  # standard deviation by the poses, added up: they err alike
     squares, rows = np.zeros(inverse.shape, np.float32), np.zeros(inverse.shape, np.float32)
     for pair, equation in zip(pairs, equations, strict=True):
-        pose_variance = _pose_variance(pair, equation, rays, inverse)
-        length = np.sqrt((equation.c * equation.c).sum(axis=-1))
-        common += equation.weight / safe * length * np.sqrt(pose_variance)
-        residual = equation.c * inverse[..., None] - equation.b
-        variance = np.where(equation.weight > 0, 1.0 / np.where(equation.weight > 0, equation.weight, 1.0), np.inf)
-        squares += (residual * residual).sum(axis=-1) / (variance + pose_variance)
+        (cx, cy), (bx, by) = equation.c, equation.b
+        pose_variance = _pose_variance(pair, equation, inverse)
+        common += equation.weight / information * np.sqrt((cx * cx + cy * cy) * pose_variance)
+        squared = (cx * inverse - bx) ** 2 + (cy * inverse - by) ** 2
+        squares += squared * equation.weight / (1.0 + pose_variance * equation.weight)
         rows += 2.0 * (equation.weight > 0)
     excess = squares / np.maximum(rows - 1.0, 1.0)
     scatter = np.maximum(excess, 1.0)  # more than flow and poses explain makes the answer less certain
-    sigma = np.sqrt(scatter / safe + common * common)
-    return sigma.astype(np.float32), excess.astype(np.float32)
+    return np.sqrt(scatter / information + common * common), excess
 
 
-def _pose_variance(pair: ViewPair, equation: _Equation, rays: FloatArray, inverse: FloatArray) -> FloatArray:
-    """(h, w) variance of the rows along c by the pose's error, on the plane z = 1 times a_z.
+def _pose_variance(pair: ViewPair, equation: _Equation, inverse: FloatArray) -> FloatArray:
+    """(n,) variance of the rows along c by the pose's error, on the plane z = 1 times a_z.
 
     An error (v, w) of the pose moves ``X' / rho`` by ``v rho + w x a``, thus row i by ``(.)_i - x'_i (.)_z``.
     """
-    rotation = pair.earlier_from_newest[:3, :3].astype(np.float32)
-    a = rays @ rotation.T
-    length = np.sqrt((equation.c * equation.c).sum(axis=-1, keepdims=True))
-    direction = equation.c / np.where(length > 0, length, 1.0)
-    plane = (a[..., :2] - equation.b) / np.where(a[..., 2:] > 0, a[..., 2:], 1.0)
-    normal = np.concatenate((direction, -(direction * plane).sum(axis=-1, keepdims=True)), axis=-1)  # (h, w, 3)
-    jacobian = np.concatenate((normal * inverse[..., None], np.cross(a, normal)), axis=-1)
-    covariance = pair.covariance.astype(np.float32)
-    return np.asarray(((jacobian @ covariance) * jacobian).sum(axis=-1), np.float32)
+    (cx, cy), (bx, by), (ax, ay, az) = equation.c, equation.b, equation.a
+    length = np.sqrt(cx * cx + cy * cy)
+    length = np.where(length > 0, length, 1.0)
+    nx, ny = cx / length, cy / length
+    nz = -(nx * (ax - bx) + ny * (ay - by)) / np.where(az > 0, az, 1.0)
+    jacobian = np.stack(
+        (nx * inverse, ny * inverse, nz * inverse, ay * nz - az * ny, az * nx - ax * nz, ax * ny - ay * nx)
+    )
+    root = np.linalg.cholesky(pair.covariance + 1e-15 * np.eye(6)).astype(np.float32)
+    return np.asarray(((root.T @ jacobian) ** 2).sum(axis=0), np.float32)
