@@ -15,7 +15,7 @@ from pomato_ros.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
-    """What a user is told about one option."""
+    """Documentation and limits of one option."""
 
     name: str
     group: str
@@ -366,7 +366,7 @@ class OdometryTuning:
     patch_px: int = 11  # side of a compared patch, pixels of the image as it is; wider ones straddle two surfaces
     edge_px: int = 2  # a landmark keeps this distance from jumps of depth, pixels of the image as it is
     image_noise: float = 6.0  # grey levels std of a patch seen from elsewhere: sensor noise, light, resampling
-    pixel_std: float = 0.25  # px of a patch aligned well, beyond what its texture says
+    pixel_std: float = 0.25  # px of a patch aligned well, beyond that of its texture
     coarse_pixel_std: float = 1.0  # px of one followed from the last image
     correlation: float = 0.75  # least normalised cross-correlation with the keyframe's patch
     most_area_change: float = 4.0  # of a patch, between keyframe and frame

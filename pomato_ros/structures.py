@@ -83,7 +83,7 @@ class PreparedFrame:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The seam: what any source of geometry says of the newest frame n of a window (sources/base.py). Every map has a
+# The seam: what any source of geometry observes of the newest frame n of a window (sources/base.py). Every map has a
 # standard deviation and a validity, as DepthMap has; units are metres where `metric` is true, else one unit for the
 # whole stream.
 
@@ -105,19 +105,19 @@ class PosePrior:
 
     gap: int  # frames back, at least 1
     earlier_from_newest: PoseArray  # (4, 4) camera n in camera n - gap, unit of the depth
-    covariance: PoseArray  # (6, 6) of x, y, z, rot x, rot y, rot z in axes of camera n - gap; large: says nothing
+    covariance: PoseArray  # (6, 6) of x, y, z, rot x, rot y, rot z in axes of camera n - gap; large: uninformative
 
 
 @dataclass(frozen=True, slots=True)
 class MotionEvidence:
     """How sure a source is that a pixel of the newest frame belongs to something that moves."""
 
-    log_odds: FloatArray  # (h, w) ln(p / (1 - p)); 0 says nothing
+    log_odds: FloatArray  # (h, w) ln(p / (1 - p)); 0 is uninformative
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a source says of the newest frame n."""
+    """What a source observes of the newest frame n."""
 
     depth: DepthMap | None
     correspondence: Callable[[int], Correspondence | None]  # by gap; None: not available. Cached by whoever makes it
@@ -146,7 +146,7 @@ class TrackingState(Enum):
     WARMING = "warming up"
     TRACKING = "tracking"
     LOST = "lost"
-    RECOVERING = "recovering"  # found again, but not for long enough to be believed as before
+    RECOVERING = "recovering"  # found again within the last `recover_frames` frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class BudgetReport:
 
 @dataclass(frozen=True, slots=True)
 class SceneEstimate:
-    """Everything one step says about the newest frame. All arrays belong to the network's image of that frame."""
+    """Everything one step estimates of the newest frame. All arrays belong to the network's image of that frame."""
 
     stamp_ns: int
     state: TrackingState
@@ -239,7 +239,7 @@ class SceneEstimate:
     stage_seconds: dict[str, float]  # where the time went: preprocess, model, scene; with window_hop also waiting
     budget: BudgetReport = BudgetReport()
     left_out: str = ""  # what the source was not asked for, and why; empty: nothing
-    scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if nobody told
+    scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if not estimated
     objects: ObjectSet = field(default_factory=no_objects)
 
     @property

@@ -1,4 +1,4 @@
-"""Whether the network's confidence tells its error: expected calibration error after one temperature, and rank.
+"""Whether the network's confidence predicts its error: expected calibration error after one temperature, and rank.
 
 The confidence loss ``C e - alpha log C`` (DUSt3R, eq. 4) is, up to a constant factor, the negative log-likelihood of an
 exponential law of the error e with mean ``alpha / C``. So a confidence C claims the mean error
@@ -12,7 +12,7 @@ B_k of equal numbers, and
 
     ECE = sum_k |B_k| / N * |mean_k(e) - mean_k(e_hat)| / mean(e).
 
-0 is a confidence that tells the mean error of every bin. A good ECE may be had by telling nothing, so the rank
+0 is a confidence that predicts the mean error of every bin. A constant may have a good ECE, so the rank
 correlation (Spearman) of e_hat and e stands beside it: 1 orders all pixels by their error, 0 knows nothing.
 """
 

@@ -28,7 +28,7 @@ ASSUMED_FOCAL = 1.0  # long sides of the image, 53 degrees across
 
 
 class SizedPerceiver(Perceiver, Protocol):
-    """A running system that says at what size it sees."""
+    """A running system with the size of its images."""
 
     @property
     def image_size_px(self) -> int:

@@ -1,4 +1,4 @@
-"""What a system said about a sequence, whichever system it is, against the truth: one set of scores for all."""
+"""Estimates of a sequence by any system against the truth: one set of scores for all."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MAX_DEPTH_M = 80.0
 
 @dataclass(frozen=True, slots=True)
 class SequenceRun:
-    """What a system said about each frame of a sequence.
+    """A system's estimates for each frame of a sequence.
 
     A frame without a scene has no depth (NaN) and nothing that moves; a frame without a pose holds the last one.
     """
@@ -124,7 +124,7 @@ def grade(run: SequenceRun, truth: SequenceTruth, apd12: float = math.nan, apd24
 
 
 def grade_trivial(run: SequenceRun, truth: SequenceTruth, apd12: float = math.nan, apd24: float = math.nan) -> Scores:
-    """Scores of what looks at no image, on the pixels and frames of ``run``; masks are left to the whole split.
+    """Scores of estimates without any image, on the pixels and frames of ``run``; masks are left to the whole split.
 
     A constant stays a constant through any scale and shift, and standing still is placed best by any alignment.
     """

@@ -20,7 +20,7 @@ class HostSyncWatch(TorchDispatchMode):
     """Counts operations after which the host of a GPU would have to wait, by name.
 
     Meant for tensors on torch's ``meta`` device, which stands for the GPU: it computes nothing, and what moves between
-    it and the CPU can be told from what does not.
+    it and the CPU is recognised.
     """
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class HostSyncWatch(TorchDispatchMode):
 
 
 def count_cuda_syncs(step: Callable[[], object]) -> int:
-    """Times that ``step`` has the host wait for a GPU, as torch tells; it does not see waits for events of our own."""
+    """Times that ``step`` has the host wait for a GPU, as torch reports; waits for our own events are not counted."""
     before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             step()
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    return sum(SYNC_WARNING in str(warning.message) for warning in said)
+    return sum(SYNC_WARNING in str(warning.message) for warning in caught)

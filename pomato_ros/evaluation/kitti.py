@@ -24,7 +24,7 @@ FRAME_INTERVAL_NS = 100_000_000
 DISPARITIES_PX = 128  # from the nearest thing that is matched, a multiple of 16
 BLOCK_PX = 5
 AGREEMENT_PX = 1.0  # between matching from the left and from the right
-SGBM_STEPS = 16.0  # OpenCV tells disparities in sixteenths of a pixel
+SGBM_STEPS = 16.0  # OpenCV gives disparities in sixteenths of a pixel
 
 
 @dataclass(frozen=True, slots=True)

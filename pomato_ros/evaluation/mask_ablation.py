@@ -30,7 +30,7 @@ MEANINGS = {
     "distance": "without normalising by distance",
     "rays": "without telling motion along rays from motion across them",
     "confidence": "without confidence",
-    "calibration": "without learning how much confidence tells",
+    "calibration": "without calibrating confidence",
     "floor": "without the absolute floor",
     "medians": "without medians over neighbours (edge-aware clean-up)",
     "own_motion": "without the pixel's own motion (edge-aware clean-up)",

@@ -1,14 +1,14 @@
 """What a user could write with OpenCV in an afternoon: dense optical flow, essential matrix, triangulation.
 
-Nothing here is learned. It sees the very pixels that the network sees, and is told the camera matrix.
+Nothing here is learned. It sees the very pixels that the network sees, and is given the camera matrix.
 
 - Flow: DIS (Kroeger et al. 2016), there and back; pixels whose flows do not return are left out.
 - Odometry, from frame to frame: where turning alone explains the flow, the camera turned; else the essential matrix by
-  RANSAC with local optimisation gives rotation and direction. The step's length is the median ratio of the depth told
+  RANSAC with local optimisation gives rotation and direction. The step's length is the median ratio of the depth given
   for the frame before to the depth triangulated with a step of one; the first step is one. So a sequence has one
   unknown scale, as a single camera's must, and that scale drifts.
 - Depth: each pixel and its match :data:`GAP_FRAMES` before, triangulated with the odometry's poses (the midpoint of two
-  rays, Hartley and Sturm 1997). Pixels without one keep what the frame before said there, carried by the flow, so that
+  rays, Hartley and Sturm 1997). Pixels without one keep the value of the frame before, carried by the flow, so that
   every pixel has an answer, as the network's have.
 - What moves: matches that miss their epipolar line (Sampson distance) or would lie behind a camera.
 - Tracks: flow from frame to frame, and the depth found where it leads.
@@ -28,7 +28,7 @@ from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import compose, invert, pose_from
 from pomato_ros.synthetic.clip import Clip
 
-GAP_FRAMES = 3  # over which depth is triangulated and movement told: more baseline than from frame to frame
+GAP_FRAMES = 3  # over which depth is triangulated and motion tested: more baseline than from frame to frame
 ENLARGED_TO_PX = 256  # images with a smaller long side are enlarged for the flow, which is made for larger ones
 GRID_PX = 2  # of the matches that the essential matrix is made of
 RETURN_PX = 0.5  # matches whose flow there and back misses their pixel by more are left out
@@ -37,7 +37,7 @@ RANSAC_CONFIDENCE = 0.999
 FEWEST_MATCHES = 30
 LEAST_PARALLAX_PX = 0.3  # median over matches of what the best rotation leaves
 IRLS_STEPS = 8
-LEAST_PIXEL_PARALLAX_PX = 0.3  # of a pixel whose depth is told
+LEAST_PIXEL_PARALLAX_PX = 0.3  # of a pixel that gets a depth
 LEAST_RESIDUAL = 1e-4  # of unit rays
 MOVING_PX = 1.5  # distance from the epipolar line
 OPENING_PX = 3  # a moving area that is thinner counts as noise
@@ -270,7 +270,7 @@ def follow_pixels(
 
 
 def grade_opencv(clip: Clip, truth: SequenceTruth, seed: int) -> Grade:
-    """Every score of the pipeline on a rendered clip, whose camera it is told; ``seed`` picks the points to follow."""
+    """Every score of the pipeline on a rendered clip, whose camera is given; ``seed`` picks the points to follow."""
     images = [image.numpy() for image in clip.images]
     matrix = clip.intrinsics.matrix()
     run = perceive(images, matrix)

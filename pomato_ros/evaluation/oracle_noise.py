@@ -45,7 +45,7 @@ class DepthSensor:
     share: float = 0.005
     square_per_m: float = 0.002
     hole_share: float = 0.1  # pixels without depth, anywhere
-    range_m: float = 10.0  # nothing is told beyond
+    range_m: float = 10.0  # no depth beyond
 
     def __str__(self) -> str:
         """For people."""
@@ -73,7 +73,7 @@ class NoisyOracle:
         units_per_metre: float = 0.7,
         blind: Collection[int] = (),
     ) -> None:
-        """``units_per_metre``: about which windows' units wander; ``blind``: frames of which nothing can be told."""
+        """``units_per_metre``: about which windows' units wander; ``blind``: frames whose predictions are garbage."""
         self._clip, self._noise, self._seed, self._blind = clip, noise, seed, frozenset(blind)
         self._usual_units = units_per_metre
         self._number = {stamp_ns: number for number, stamp_ns in enumerate(clip.stamps_ns)}
@@ -195,7 +195,7 @@ class NoisyOracle:
         return (1.0 + np.where(outlier, noise.outlier_confidence, 1.0) * level).astype(np.float32)
 
     def _garbage(self, draws: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """What a network says of noise: some smooth surface in front of the camera, and that it does not know."""
+        """What a network predicts for noise: some smooth surface in front of the camera, with low confidence."""
         rays = self._rays / self._rays[..., 2:]
         typical = float(self._clip.depth_m[0].median())
         knots = draws.standard_normal((3, *self._frame_knots.shape[2:]), dtype=np.float32)
@@ -217,11 +217,11 @@ _Maps = tuple[FloatArray, ...]
 
 
 def sensed_depth(depth_m: FloatArray, sensor: DepthSensor, draws: np.random.Generator) -> FloatArray:
-    """(h, w) true depth in metres -> what the sensor says, NaN where it says nothing."""
+    """(h, w) true depth in metres -> what the sensor measures, NaN where it measures nothing."""
     sigma_m = sensor.share * depth_m + sensor.square_per_m * depth_m**2
     seen = depth_m + sigma_m * draws.standard_normal(depth_m.shape, dtype=np.float32)
-    told = (draws.random(depth_m.shape) >= sensor.hole_share) & (seen > 0) & (depth_m <= sensor.range_m)
-    return np.where(told, seen, np.float32(np.nan)).astype(np.float32)
+    measured = (draws.random(depth_m.shape) >= sensor.hole_share) & (seen > 0) & (depth_m <= sensor.range_m)
+    return np.where(measured, seen, np.float32(np.nan)).astype(np.float32)
 
 
 def smooth_weights(shape: tuple[int, int], length_px: float) -> tuple[FloatArray, FloatArray]:

@@ -20,7 +20,7 @@ TOUCHING = 0.05  # depths of neighbouring pixels that differ by a smaller share 
 
 @dataclass(slots=True)
 class TrackRecord:
-    """Everything said about tracks in the frames of one sequence: one row for each track and frame, in any order."""
+    """All track estimates in the frames of one sequence: one row for each track and frame, in any order."""
 
     ids: list[NDArray[np.int64]] = field(default_factory=list)
     frames: list[NDArray[np.int64]] = field(default_factory=list)
@@ -48,7 +48,7 @@ class TrackCounts:
     right_occlusion: int  # visible or not, as in truth
     asked_occlusion: int  # positions after the first
     apd: float  # percent; NaN without positions
-    apd_metric: float  # the same without taking a factor out: positions as they were said, in metres
+    apd_metric: float  # the same without taking a factor out: positions as they were given, in metres
     asked_apd: int  # truly visible positions after the first
 
 
@@ -65,7 +65,7 @@ def score_recorded_tracks(record: TrackRecord, clip: Clip, frames_later: int) ->
 
     Its point is what its pixel truly sees there. A position that is not reported, since the track was given up or the
     camera lost, counts as not visible and as wrong. One factor, the ratio of median distances of what is visible and
-    said to be, is taken out before APD, as TAPVid-3D does.
+    estimated, is taken out before APD, as TAPVid-3D does.
     """
     if not record.ids:
         return TrackCounts(0, 0, 0, 0, np.nan, np.nan, 0)
@@ -80,10 +80,10 @@ def score_recorded_tracks(record: TrackRecord, clip: Clip, frames_later: int) ->
     column = np.searchsorted(known, ids)
     reported = np.isin(ids, known)
     predicted = MISSING * truth.positions_camera
-    told = np.zeros(truth.visible.shape, bool)
+    visible = np.zeros(truth.visible.shape, bool)
     answered = np.zeros(truth.visible.shape, bool)
     rows = frames[reported], column[reported]
-    predicted[rows], told[rows], answered[rows] = places[reported], seen[reported], True
+    predicted[rows], visible[rows], answered[rows] = places[reported], seen[reported], True
     age = np.arange(len(clip))[:, None] - frames[births]
     asked = (age > 0) & (age <= frames_later)
     focal_px = clip_scoring_focal(clip)
@@ -92,9 +92,9 @@ def score_recorded_tracks(record: TrackRecord, clip: Clip, frames_later: int) ->
     return TrackCounts(
         right_id=int((right & answered & later).sum()),
         asked_id=int(later.sum()),
-        right_occlusion=int(((told == truth.visible) & asked).sum()),
+        right_occlusion=int(((visible == truth.visible) & asked).sum()),
         asked_occlusion=int(asked.sum()),
-        apd=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px, rescaled_by=answered & told),
+        apd=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px, rescaled_by=answered & visible),
         apd_metric=apd_percent(predicted, truth, asked & truth.visible, answered, focal_px, rescaled_by=None),
         asked_apd=int((asked & truth.visible).sum()),
     )

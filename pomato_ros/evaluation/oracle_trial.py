@@ -24,7 +24,7 @@ from pomato_ros.structures import Frame, PoseArray, SceneEstimate, TrackingState
 from pomato_ros.synthetic.clip import Clip
 
 WINDOWS_LATER = 5  # a track must have kept its id for so many windows
-STILL_DEPTH_M = 3.0  # the depth that drift while standing still is told for
+STILL_DEPTH_M = 3.0  # the depth that drift while standing still is stated for
 LEAST_WAY_M = 0.01  # a shorter way is none
 SENSOR_DRAWS = 4  # beside those of the oracle's heads and units
 SCALE_PRIORS = {
@@ -35,7 +35,7 @@ SCALE_PRIORS = {
 
 @dataclass(frozen=True, slots=True)
 class OracleRun:
-    """What the engine said about each frame of a sequence; what it did not say is NaN or False."""
+    """The engine's estimates for each frame of a sequence; what is missing is NaN or False."""
 
     world_from_camera: PoseArray  # (t, 4, 4), world is the first camera
     covariance: PoseArray  # (t, 6, 6)
@@ -244,11 +244,11 @@ def pose_errors(world_from_camera: PoseArray, truth: PoseArray) -> PoseArray:
 
 def normalised_errors(world_from_camera: PoseArray, covariance: PoseArray, truth: PoseArray) -> NDArray[np.float64]:
     """(t,) NEES: squared errors in the covariance's own measure, 6 on average if it is honest; NaN without a pose."""
-    told = np.isfinite(world_from_camera).all(axis=(1, 2)) & np.isfinite(covariance).all(axis=(1, 2))
+    posed = np.isfinite(world_from_camera).all(axis=(1, 2)) & np.isfinite(covariance).all(axis=(1, 2))
     values = np.full(len(truth), np.nan)
-    if told.any():
-        error = pose_errors(world_from_camera[told], truth[told])[..., None]
-        values[told] = (np.swapaxes(error, -1, -2) @ np.linalg.solve(covariance[told], error))[..., 0, 0]
+    if posed.any():
+        error = pose_errors(world_from_camera[posed], truth[posed])[..., None]
+        values[posed] = (np.swapaxes(error, -1, -2) @ np.linalg.solve(covariance[posed], error))[..., 0, 0]
     return values
 
 

@@ -9,7 +9,7 @@ class Perceiver(Protocol):
     """Frames in, scenes out."""
 
     def step(self, frame: Frame) -> SceneEstimate | None:
-        """Take one frame; what can be said about it, or None if it only joined the window."""
+        """Take one frame; its scene, or None if it only joined the window."""
 
     def reset(self) -> None:
         """Forget window, tracks, pose and scale."""

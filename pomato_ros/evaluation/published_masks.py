@@ -25,7 +25,7 @@ def row_of_edge(edges: Tensor, first: int, second: int) -> int:
 
 
 def mirrored_masks(edges: Tensor, points_2: Tensor, points_match: Tensor, factor: float) -> Tensor:
-    """Mask of each edge (i, j) on the pixels of image i: what the mirrored edge (j, i) says of its view 2.
+    """Mask of each edge (i, j) on the pixels of image i: from view 2 of the mirrored edge (j, i).
 
     Args:
         edges: (e, 2), with each edge's mirror.

@@ -44,7 +44,7 @@ def davis_table(results: Sequence[DavisResult]) -> Table:
 
 
 def kitti_value(result: KittiResult, scores: Scores, key: str) -> float:
-    """One score; errors from frame to frame are told over those of standing still."""
+    """One score; errors from frame to frame are divided by those of standing still."""
     if key in RATIOS:
         return ratio(getattr(scores, RATIOS[key]), getattr(result.baseline, RATIOS[key]))
     return float(getattr(scores, key))

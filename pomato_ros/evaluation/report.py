@@ -109,7 +109,7 @@ def summarise_side(results: Sequence[SequenceResult], side: str, prefix: str) ->
 
 
 def summarise_baselines(results: Sequence[SequenceResult]) -> dict[str, FlatValue]:
-    """Scores of what looks at no image. Of all static and all moving, the better one for the split stands for both."""
+    """Scores without any image. Of all static and all moving, the better one for the split stands for both."""
     summary: dict[str, FlatValue] = {f"baseline_{key}": mean_of(results, f"baseline.{key}") for key in MEANS}
     for key, error in RATIOS.items():
         summary |= {f"baseline_{key}": 1.0, f"baseline_{error}": mean_of(results, f"baseline.{error}")}

@@ -42,7 +42,7 @@ PARTS = {
     "tracks": "_track",
     "objects": "_find_objects",
 }
-WITHIN = {"landmarks_found": "pose_and_scale"}  # parts that another one calls: that one is told without them
+WITHIN = {"landmarks_found": "pose_and_scale"}  # parts that another one calls: which is timed without them
 REST = "rest"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -116,12 +116,12 @@ def run_scene(clip: Clip, config: PomatoConfig, clock: Clock = time.perf_counter
             scene = estimator.update(frames, prediction)
         counts.append((len(scene.tracks.ids), len(scene.objects.ids), float(scene.dynamic_mask.mean())))
     tracks, objects, moving = zip(*counts[full:], strict=True)
-    steps, parts = stopwatch.told(full)
+    steps, parts = stopwatch.seconds(full)
     return SceneRun(steps, parts, tracks, objects, moving)
 
 
 class Stopwatch:
-    """Wraps the parts of an estimator, so that each step's time is told by part."""
+    """Wraps the parts of an estimator, to time each step by part."""
 
     def __init__(self, estimator: SceneEstimator, clock: Clock) -> None:
         """``estimator`` may not be reset any more: that would make new parts."""
@@ -156,7 +156,7 @@ class Stopwatch:
             self._now[outer] -= self._now[inner]
         self._steps.append({**self._now, REST: whole - sum(self._now.values()), "": whole})
 
-    def told(self, first: int) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
+    def seconds(self, first: int) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
         """Seconds of all steps from number ``first`` on: whole, and by part."""
         later = self._steps[first:]
         parts = {name: tuple(step[name] for step in later) for name in (*PARTS, REST)}

@@ -1,4 +1,4 @@
-"""Every backend by its name: the only table that says which sources there are."""
+"""Every backend by its name: the only table of sources."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""What a network of the DUSt3R family says of a window, as torch tensors, and what of it is asked for."""
+"""Predictions of a network of the DUSt3R family for a window, as torch tensors, and the request for them."""
 
 from dataclasses import dataclass
 

@@ -68,7 +68,7 @@ class CudaLane:
         self._landed = torch.cuda.Event()
 
     def host_buffer(self, shape: Sequence[int]) -> Tensor:
-        """Pinned; torch keeps blocks that were let go of for the next buffer, and knows when copies have left them."""
+        """Pinned; torch reuses freed blocks for the next buffer once copies from them are done."""
         return torch.empty(*shape, pin_memory=True)
 
     def before_writing(self) -> None:
@@ -134,7 +134,7 @@ class StagedTransfer:
         self._staging: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # by shape: on the host, on the device
 
     def up(self, images: Sequence[Tensor]) -> Tensor:
-        """As :class:`Transfer`; buffers of another size of image are let go of."""
+        """As :class:`Transfer`; buffers of another image size are freed."""
         size, shape = images[0].shape, (len(images), *images[0].shape)
         if any(known[1:] != tuple(size) for known in self._staging):
             self._staging.clear()
