@@ -47,7 +47,7 @@ from pomato_ros.ros.waiting import is_subscriber
 JPEG_QUALITY = 90
 SETTLE_S = 0.5  # a best-effort reader that was just met may not know its writer yet
 LATE_S = 0.1  # a frame that comes later than this moves the time of all frames after it
-LONGEST_SPIN_S = 0.1  # between two looks for a signal
+LONGEST_SPIN_S = 0.1  # between two checks for a signal
 CLOCK_PERIOD_S = 0.01
 CLOCK_TOPIC = "/clock"
 PUBLISHER_TOPICS = (

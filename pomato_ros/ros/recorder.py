@@ -35,7 +35,7 @@ from pomato_ros.ros.waiting import full_name
 
 QUEUE = 200
 REPORT_PERIOD_S = 0.5
-LONGEST_SPIN_S = 0.1  # between two looks for a signal
+LONGEST_SPIN_S = 0.1  # between two checks for a signal
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pomato_ros.ros.signals import init_interruptible, own_arguments
 from pomato_ros.ros.topics import IMAGE
 from pomato_ros.ros.waiting import full_name, is_subscriber
 
-LONGEST_SPIN_S = 0.1  # between two looks for a signal
+LONGEST_SPIN_S = 0.1  # between two checks for a signal
 REPORT_PERIOD_S = 10.0
 CANNOT_RUN, INTERRUPTED = 127, 130
 
