@@ -11,8 +11,8 @@ import torch
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import ConfigError
+from pomato_ros.evaluation.bench.twins import next_hop, random_frames
 from pomato_ros.evaluation.oracle import OraclePredictor, frame_of, pointmap_engine
-from pomato_ros.evaluation.twin_bench import next_hop, random_frames
 from pomato_ros.geometry.rigid import invert, rotation_angle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint, save_weights
 from pomato_ros.sources.dust3r.cuda_graphs import record_eagerly

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.evaluation.twin_bench import largest_error, random_frames
+from pomato_ros.evaluation.bench.twins import largest_error, random_frames
 from pomato_ros.latency import LONGEST_PATIENCE, STEPS_JUDGED, LatencyBudget, Setting, settings, window_levels
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.prediction import Wanted

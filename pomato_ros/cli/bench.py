@@ -16,7 +16,15 @@ from pomato_ros.cli.results import conclude, machine_name
 from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import ConfigError
-from pomato_ros.evaluation.bench import (
+from pomato_ros.evaluation.bench.report import run_table, step_table
+from pomato_ros.evaluation.bench.scene import (
+    SIZE_WH,
+    TRACKS,
+    run_on_one_core,
+    scene_table,
+    summarise_scene,
+)
+from pomato_ros.evaluation.bench.steps import (
     Replay,
     SteadyRun,
     matrix_gflops,
@@ -25,16 +33,8 @@ from pomato_ros.evaluation.bench import (
     run_steady,
     summarise_bench,
 )
-from pomato_ros.evaluation.bench_report import run_table, step_table
+from pomato_ros.evaluation.bench.twins import compare_twins, count_arithmetic, summarise_twins, twin_table
 from pomato_ros.evaluation.report import FlatValue, plain
-from pomato_ros.evaluation.scene_bench import (
-    SIZE_WH,
-    TRACKS,
-    run_on_one_core,
-    scene_table,
-    summarise_scene,
-)
-from pomato_ros.evaluation.twin_bench import compare_twins, count_arithmetic, summarise_twins, twin_table
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pomato_ros.cli.demo_picture import BACKGROUND, MUTED, PANEL, TEXT
-from pomato_ros.evaluation.bench import STAGES, SteadyRun, percentiles
+from pomato_ros.evaluation.bench.steps import STAGES, SteadyRun, percentiles
 
 COLOURS = {
     "preprocess": "#8ecae6",

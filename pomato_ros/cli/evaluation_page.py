@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pomato_ros.cli.demo_picture import ACCENT, BACKGROUND, MUTED, PANEL, TEXT, TRUTH_COLOUR, mask_overlay
 from pomato_ros.evaluation.evaluate import SequenceResult
 from pomato_ros.evaluation.grading import SequenceRun
+from pomato_ros.evaluation.metrics.trajectory import align_trajectory
 from pomato_ros.evaluation.report import FlatValue, plain, sequence_value, shown
-from pomato_ros.evaluation.trajectory import align_trajectory
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.synthetic.clip import Clip
 

@@ -19,9 +19,9 @@ from pomato_ros.config import PomatoConfig
 from pomato_ros.datasets.sensors.bag import Topics
 from pomato_ros.engine import Engine
 from pomato_ros.errors import PomatoError, UnusableFrame
-from pomato_ros.evaluation.masks import count_mask
+from pomato_ros.evaluation.metrics.masks import count_mask
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.evaluation.report import FlatValue, plain, ratio
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.sinks.point_files import write_whole

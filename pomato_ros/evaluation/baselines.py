@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.evaluation.trajectory import path_length, root_mean_square
+from pomato_ros.evaluation.metrics.trajectory import path_length, root_mean_square
 from pomato_ros.geometry.rigid import compose, invert, rotation_angle
 
 DELTA_FACTOR = 1.25

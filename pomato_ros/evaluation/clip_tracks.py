@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pomato_ros.evaluation import baselines
+from pomato_ros.evaluation.metrics.tracks import evaluate_tracks, scoring_focal
 from pomato_ros.evaluation.oracle import frame_of
-from pomato_ros.evaluation.tracks import evaluate_tracks, scoring_focal
 from pomato_ros.sources.dust3r.pomato_source import WindowPredictor
 from pomato_ros.sources.dust3r.stitching import stitch_windows, window_schedule
 from pomato_ros.structures import Frame, PreparedFrame, Window

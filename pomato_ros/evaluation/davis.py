@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pomato_ros.errors import DataError
 from pomato_ros.evaluation import opencv_baseline
-from pomato_ros.evaluation.masks import RegionSimilarity, region_similarity
+from pomato_ros.evaluation.metrics.masks import RegionSimilarity, region_similarity
 from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 from pomato_ros.structures import Frame

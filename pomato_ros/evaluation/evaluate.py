@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pomato_ros.evaluation.calibration import CalibrationSample, sample_pixels
 from pomato_ros.evaluation.clip_tracks import LONG_TRACK_FRAMES, TRACK_FRAMES, TrackScores, score_tracks
 from pomato_ros.evaluation.grading import (
     Grade,
@@ -20,7 +19,8 @@ from pomato_ros.evaluation.grading import (
     inner_region_similarity,
     truth_of,
 )
-from pomato_ros.evaluation.masks import RegionSimilarity
+from pomato_ros.evaluation.metrics.calibration import CalibrationSample, sample_pixels
+from pomato_ros.evaluation.metrics.masks import RegionSimilarity
 from pomato_ros.evaluation.opencv_baseline import grade_opencv
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.perceiver import Perceiver

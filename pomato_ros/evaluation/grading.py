@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.evaluation import baselines
-from pomato_ros.evaluation.depth import Alignment, evaluate_depth, irls_scale, least_squares
-from pomato_ros.evaluation.masks import MaskCounts, RegionSimilarity, count_mask, region_similarity
-from pomato_ros.evaluation.trajectory import (
+from pomato_ros.evaluation.metrics.depth import Alignment, evaluate_depth, irls_scale, least_squares
+from pomato_ros.evaluation.metrics.masks import MaskCounts, RegionSimilarity, count_mask, region_similarity
+from pomato_ros.evaluation.metrics.trajectory import (
     absolute_errors,
     align_trajectory,
     path_length,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from pomato_ros.engine import Engine
-from pomato_ros.evaluation.masks import MaskCounts, count_mask
+from pomato_ros.evaluation.metrics.masks import MaskCounts, count_mask
 from pomato_ros.evaluation.oracle_sets import MAJORITY, OracleSequence
 from pomato_ros.evaluation.oracle_trial import frame_with_depth, pooled_counts
 from pomato_ros.evaluation.report import FlatValue, plain, ratio, shown

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.evaluation.tracks import THRESHOLDS_PX, evaluate_tracks, median_norm_ratio, scoring_focal
+from pomato_ros.evaluation.metrics.tracks import THRESHOLDS_PX, evaluate_tracks, median_norm_ratio, scoring_focal
 from pomato_ros.geometry.camera import project, unproject
 from pomato_ros.geometry.rigid import invert, transform
 from pomato_ros.structures import Intrinsics, MaskArray, PoseArray, SceneEstimate

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.evaluation import baselines
-from pomato_ros.evaluation.masks import MaskCounts, count_mask
+from pomato_ros.evaluation.metrics.masks import MaskCounts, count_mask
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.evaluation.oracle import frame_of, pointmap_engine
 from pomato_ros.evaluation.oracle_noise import ISSUE_NOISE, ISSUE_SENSOR, NoiseModel, NoisyOracle, sensed_depth
 from pomato_ros.evaluation.oracle_sets import MAJORITY, STILL_RATE_HZ, OracleSequence
 from pomato_ros.evaluation.oracle_tracks import TrackCounts, TrackRecord, score_recorded_tracks
 from pomato_ros.evaluation.perceiver import Perceiver
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.geometry.rigid import invert, rotation_log
 from pomato_ros.sources.dust3r.pomato_source import WindowPredictor

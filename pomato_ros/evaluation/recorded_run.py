@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pomato_ros.evaluation.depth import evaluate_depth, irls_scale
-from pomato_ros.evaluation.masks import intersection_over_union
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
+from pomato_ros.evaluation.metrics.depth import evaluate_depth, irls_scale
+from pomato_ros.evaluation.metrics.masks import intersection_over_union
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 
 TRUTH_FILE = "truth.npz"

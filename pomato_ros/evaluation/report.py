@@ -9,10 +9,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from pomato_ros.evaluation.calibration import calibration, pooled
 from pomato_ros.evaluation.evaluate import SequenceResult
 from pomato_ros.evaluation.grading import Scores
-from pomato_ros.evaluation.masks import MaskCounts
+from pomato_ros.evaluation.metrics.calibration import calibration, pooled
+from pomato_ros.evaluation.metrics.masks import MaskCounts
 
 FlatValue = float | int | str | None
 SIGNIFICANT_DIGITS = 6

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from pomato_ros.cli.bench_picture import draw_steps, stacked_stages
-from pomato_ros.evaluation.bench import SteadyRun, StepTiming
+from pomato_ros.evaluation.bench.steps import SteadyRun, StepTiming
 
 RUN = SteadyRun(
     (

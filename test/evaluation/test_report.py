@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pomato_ros.evaluation.calibration import CalibrationSample
 from pomato_ros.evaluation.evaluate import SequenceResult
 from pomato_ros.evaluation.grading import Grade, Scores
-from pomato_ros.evaluation.masks import MaskCounts, RegionSimilarity
+from pomato_ros.evaluation.metrics.calibration import CalibrationSample
+from pomato_ros.evaluation.metrics.masks import MaskCounts, RegionSimilarity
 from pomato_ros.evaluation.report import (
     SCORE_NAMES,
     before_and_after_table,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.camera import project
 from pomato_ros.geometry.rigid import compose, invert, pose_exp, transform
 from pomato_ros.mapping.bundle import BundleProblem, adjust, reprojection_errors

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.mapping.chunk import align_chunk, pixel_stride
 from pomato_ros.mapping.options import AlignmentOptions, PairOptions
 from pomato_ros.mapping.pair_prediction import PairPredictor

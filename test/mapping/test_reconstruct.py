@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
+from pomato_ros.evaluation.metrics.trajectory import absolute_errors, align_trajectory, path_length, root_mean_square
 from pomato_ros.geometry.alignment import Similarity
 from pomato_ros.geometry.rigid import rotation_exp
 from pomato_ros.mapping.options import ReconstructionOptions

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from pomato_ros.evaluation import depth, tracks
-from pomato_ros.evaluation.parity.fixture import Fixture, Ledger
-from pomato_ros.evaluation.parity.measures import Measures, absolute_measure, exact_measure, relative_measure
-from pomato_ros.evaluation.parity.report import Measure
-from pomato_ros.evaluation.trajectory import (
+from pomato_ros.evaluation.metrics import depth, tracks
+from pomato_ros.evaluation.metrics.trajectory import (
     absolute_errors,
     align_trajectory,
     poses_from_xyz_qwxyz,
     relative_errors,
     root_mean_square,
 )
+from pomato_ros.evaluation.parity.fixture import Fixture, Ledger
+from pomato_ros.evaluation.parity.measures import Measures, absolute_measure, exact_measure, relative_measure
+from pomato_ros.evaluation.parity.report import Measure
 from pomato_ros.geometry.grid import sample_bilinear
 from pomato_ros.sources.dust3r.stitching import blend, stitch_windows, window_schedule
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pomato_ros.datasets.papers.sequence import PaperSequence
-from pomato_ros.evaluation.depth import Alignment, irls_scale
+from pomato_ros.evaluation.metrics.depth import Alignment, irls_scale
 
 
 @dataclass(frozen=True, slots=True)

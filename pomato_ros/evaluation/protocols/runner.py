@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from pomato_ros.datasets.papers.sequence import PaperSequence, TrackTruth
 from pomato_ros.evaluation.davis import source_mask
-from pomato_ros.evaluation.depth import evaluate_depth
-from pomato_ros.evaluation.masks import region_similarity
+from pomato_ros.evaluation.metrics.depth import evaluate_depth
+from pomato_ros.evaluation.metrics.masks import region_similarity
+from pomato_ros.evaluation.metrics.tracks import evaluate_tracks, scoring_focal
+from pomato_ros.evaluation.metrics.trajectory import (
+    absolute_errors,
+    align_trajectory,
+    relative_errors,
+    root_mean_square,
+)
 from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.evaluation.protocols.protocol import Protocol
-from pomato_ros.evaluation.tracks import evaluate_tracks, scoring_focal
-from pomato_ros.evaluation.trajectory import absolute_errors, align_trajectory, relative_errors, root_mean_square
 from pomato_ros.geometry.alignment import DegenerateAlignmentError
 from pomato_ros.structures import Frame, SceneEstimate
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pomato_ros.datasets.sensors.sequence import SensorSequence
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.evaluation.grading import MAX_DEPTH_M, PoseScores, pose_scores
+from pomato_ros.evaluation.metrics.trajectory import path_length
 from pomato_ros.evaluation.oracle_sets import OracleSequence
 from pomato_ros.evaluation.oracle_trial import OracleResult, held, record_run, score_run
 from pomato_ros.evaluation.perceiver import Perceiver
 from pomato_ros.evaluation.suites.rendered import RenderedSequence
-from pomato_ros.evaluation.trajectory import path_length
 from pomato_ros.structures import Frame, SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.evaluation.host_syncs import count_cuda_syncs
-from pomato_ros.evaluation.twin_bench import largest_error, random_frames, wanted_by_scene
+from pomato_ros.evaluation.bench.host_syncs import count_cuda_syncs
+from pomato_ros.evaluation.bench.twins import largest_error, random_frames, wanted_by_scene
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
 from pomato_ros.sources.dust3r.cuda_graphs import GraphRecorder
 from pomato_ros.sources.dust3r.pomato import Pomato

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.evaluation.trajectory import (
+from pomato_ros.evaluation.metrics.trajectory import (
     absolute_errors,
     align_trajectory,
     path_length,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.evaluation.masks import intersection_over_union, region_similarity
+from pomato_ros.evaluation.metrics.masks import intersection_over_union, region_similarity
 
 
 def rectangle(columns: slice) -> np.ndarray:

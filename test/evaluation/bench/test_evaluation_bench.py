@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pomato_ros.evaluation.bench import Replay, replay, run_steady, summarise_bench, to_and_fro
-from pomato_ros.evaluation.bench_report import run_table, step_table
+from pomato_ros.evaluation.bench.report import run_table, step_table
+from pomato_ros.evaluation.bench.steps import Replay, replay, run_steady, summarise_bench, to_and_fro
 from pomato_ros.structures import Frame, SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pomato_ros.config import NetworkConfig, WindowOptions
-from pomato_ros.evaluation.bench import MIB, peak_rss_mib, percentiles, rss_mib
-from pomato_ros.evaluation.host_syncs import HostSyncWatch, count_cuda_syncs
+from pomato_ros.evaluation.bench.host_syncs import HostSyncWatch, count_cuda_syncs
+from pomato_ros.evaluation.bench.steps import MIB, peak_rss_mib, percentiles, rss_mib
 from pomato_ros.evaluation.report import FlatValue, plain, shown
 from pomato_ros.pointmap_scene.pipeline import key_ns, record_pieces, wanted_together
 from pomato_ros.pointmap_scene.reference import wanted_of

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from pomato_ros.config import NetworkConfig, WindowOptions
-from pomato_ros.evaluation.twin_bench import (
+from pomato_ros.evaluation.bench.twins import (
     TwinRun,
     compare_twins,
     count_arithmetic,
@@ -74,7 +74,7 @@ def test_neither_twin_is_timed_cold(
     checkpoint = Checkpoint(make_network(tiny_config), 48, Path("tiny"), "", {})
     cpu = torch.device("cpu")
     fast, slow = Told(checkpoint, cpu, "fp32", recorder=record), Told(checkpoint, cpu, "fp32", reuse=False)
-    monkeypatch.setattr("pomato_ros.evaluation.twin_bench.time", SimpleNamespace(perf_counter=now))
+    monkeypatch.setattr("pomato_ros.evaluation.bench.twins.time", SimpleNamespace(perf_counter=now))
     run = compare_twins(fast, slow, dataclasses.replace(OPTIONS, mode=mode, window_hop=hop), SIZE_WH, 8, 4)
     assert run.max_rel_error <= 1e-5
     first = told.index("clock")

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.evaluation.scene_bench import PARTS, REST, bench_clip, run_scene, scene_table, summarise_scene
+from pomato_ros.evaluation.bench.scene import PARTS, REST, bench_clip, run_scene, scene_table, summarise_scene
 
 SIZE_WH = (96, 64)
 FRAMES, WINDOW = 7, 4

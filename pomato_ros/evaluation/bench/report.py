@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from pomato_ros.evaluation.bench import STAGES, SteadyRun, percentiles, stage_seconds
+from pomato_ros.evaluation.bench.steps import STAGES, SteadyRun, percentiles, stage_seconds
 from pomato_ros.evaluation.report import FlatValue, shown
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pomato_ros.evaluation.calibration import (
+from pomato_ros.evaluation.metrics.calibration import (
     BINS,
     PIXELS_PER_SEQUENCE,
     CalibrationSample,

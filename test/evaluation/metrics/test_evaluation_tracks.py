@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.evaluation.tracks import (
+from pomato_ros.evaluation.metrics.tracks import (
     THRESHOLDS_PX,
     evaluate_tracks,
     median_norm_ratio,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pomato_ros.evaluation.depth import (
+from pomato_ros.evaluation.metrics.depth import (
     evaluate_depth,
     irls_scale,
     least_absolute,

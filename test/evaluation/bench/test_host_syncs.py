@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pomato_ros.config import NetworkConfig
-from pomato_ros.evaluation.host_syncs import HostSyncWatch
-from pomato_ros.evaluation.twin_bench import meta_images, random_frames, wanted_by_scene
+from pomato_ros.evaluation.bench.host_syncs import HostSyncWatch
+from pomato_ros.evaluation.bench.twins import meta_images, random_frames, wanted_by_scene
 from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.prediction import Wanted
 from pomato_ros.sources.dust3r.streaming import WindowStream

@@ -16,7 +16,7 @@ import torch
 from rich.table import Table
 
 from pomato_ros.config import PomatoConfig
-from pomato_ros.evaluation.bench import Clock, percentiles
+from pomato_ros.evaluation.bench.steps import Clock, percentiles
 from pomato_ros.evaluation.oracle import frame_of
 from pomato_ros.evaluation.oracle_noise import NoisyOracle
 from pomato_ros.evaluation.report import FlatValue, plain, shown

@@ -1,0 +1,1 @@
+"""Errors of estimates against truth: depth, poses, masks, tracks, confidence."""
