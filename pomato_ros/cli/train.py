@@ -1,12 +1,17 @@
 """`pomato train`: trains a preset on rendered or recorded scenes, or goes on where an earlier call stopped."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from pomato_ros.training.config import TrainConfig
 
 
 def train(
@@ -36,6 +41,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="steps between looks at held-out scenes; 0: never")] = 200,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 100,
     tensorboard: Annotated[bool, typer.Option(help="write TensorBoard events too, where it is installed")] = True,
+    show: Annotated[bool, typer.Option("--list", help="print the recipes and stop")] = False,
     score: Annotated[
         int, typer.Option(help="held-out sequences scored before and after, beside --seconds; 0: none", min=0)
     ] = 0,
@@ -54,6 +60,9 @@ def train(
     from pomato_ros.training.config import PRESETS, RunOptions, scaled_to
     from pomato_ros.training.launch import check_run, count_workers, launch
 
+    if show:
+        Console().print(preset_table(PRESETS))
+        return 0
     if preset not in PRESETS:
         raise typer.BadParameter(f"unknown preset '{preset}'; known: {', '.join(PRESETS)}")
     name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -91,6 +100,20 @@ def train(
         print_progress(before, out, score)
     typer.echo(f"weights: {out / 'weights.safetensors'}")
     return 0
+
+
+def preset_table(presets: "Mapping[str, TrainConfig]") -> Table:
+    """One row for each stage of each recipe."""
+    table = Table(title="recipes of pomato train")
+    for heading in ("preset", "network", "stage", "steps", "windows a step", "rate", "frozen", "images", "from"):
+        table.add_column(heading, overflow="fold")
+    for name, config in presets.items():
+        start = "nothing" if config.from_scratch else "--start"
+        sizes = " ".join("x".join(map(str, shape.size_wh)) for shape in config.shapes)
+        for stage in config.stages:
+            cells = (f"{stage.steps:,}", str(stage.windows), f"{stage.learning_rate:g}", stage.frozen.value)
+            table.add_row(name, config.network.architecture, stage.name, *cells, sizes, start)
+    return table
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.console import Console
 from pomato_ros.cli.evaluate.options import TABLE_WIDTH
 from pomato_ros.evaluation.report import FlatValue, before_and_after_table
 from pomato_ros.evaluation.score import score_weights
-from pomato_ros.sources.dust3r.checkpoint import Checkpoint, load_checkpoint, load_pomato
+from pomato_ros.sources.dust3r.checkpoint import Checkpoint, load_checkpoint
 from pomato_ros.training.config import HELD_OUT_SEED, TrainConfig
 from pomato_ros.training.state import WEIGHTS_FILE, fresh_state
 
@@ -26,7 +26,7 @@ def first_weights(config: TrainConfig, folder: Path, start: Path | None) -> Chec
     """What a run goes on from: the weights in its folder, else what it begins with."""
     if (folder / WEIGHTS_FILE).is_file():
         return load_checkpoint(folder / WEIGHTS_FILE)
-    given = load_pomato(start) if start else None
+    given = load_checkpoint(start, architecture=config.network.architecture).network if start else None
     network = fresh_state(config, torch.device("cpu"), given).average
     return Checkpoint(network, max(config.shapes[0].size_wh), UNTRAINED, "", {})
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pomato_ros.sources.dust3r.attention import CrossAttention, split_heads
-from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.position import RotaryTables
+from pomato_ros.sources.dust3r.trunk import Trunk
 
 LEAST_SHARE = 1e-6  # of attention; keeps the logarithm finite
 
@@ -22,7 +22,7 @@ ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], None]
 
 
 @contextmanager
-def watched_attention(network: Pomato) -> Iterator[Watched]:
+def watched_attention(network: Trunk) -> Iterator[Watched]:
     """Collect what the decoders' second halves attend to, mean over heads, while the context lasts."""
     seen: Watched = ([], [])
     handles = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pomato_ros.config import FULL_TEMPORAL, NANO, TINY, NetworkConfig
+from pomato_ros.config import FULL_D2UST3R, FULL_FLOW4R, FULL_MAST3R, FULL_TEMPORAL, NANO, TINY, NetworkConfig
 from pomato_ros.datasets.mixture import PAPER_MIXTURE
 from pomato_ros.synthetic.world import TRAIN_WORLD, WorldConfig
 
@@ -17,6 +17,9 @@ from pomato_ros.synthetic.world import TRAIN_WORLD, WorldConfig
 # training numbers its scenes from `seed << 30`, and a run's seed is at most 2.
 HELD_OUT_SEED = 3 << 30
 WORLD = "world"  # the source of rendered scenes in a mixture; every other name is a dataset's
+
+
+HEAD_NAMES = ("downstream_head", "mask_head", "flow_head")  # how parameters of heads begin
 
 
 class Frozen(Enum):
@@ -33,7 +36,7 @@ class Frozen(Enum):
         last norm; what the paper calls frozen is frozen here.
         """
         encoder = parameter.startswith(("mask_token", "patch_embed.", "enc_blocks.", "enc_norm."))
-        in_head = parameter.startswith("downstream_head")
+        in_head = parameter.startswith(HEAD_NAMES)
         return {Frozen.NOTHING: False, Frozen.ENCODER: encoder, Frozen.TRUNK: not in_head}[self]
 
 
@@ -117,10 +120,14 @@ class TrainConfig:
         """Keep the run's scenes apart from the held-out ones, and its mixture one that can be drawn from.
 
         Raises:
-            ValueError: the seed or the mixture cannot be used.
+            ValueError: the seed, the mixture or a stage cannot be used.
         """
         if not 0 <= self.seed <= 2:
             raise ValueError(f"expected a seed of 0, 1 or 2, got {self.seed}; scenes of others overlap held-out ones")
+        if self.network.architecture != "pomato" and any(
+            stage.stride != 1 or not stage.pairwise or set(stage.tasks) != {Task.ENGINE} for stage in self.stages
+        ):
+            raise ValueError(f"a {self.network.architecture} recipe has stages of whole pairs in both orders only")
         if not self.mixture or min(self.mixture.values()) <= 0:
             raise ValueError(f"expected a mixture of positive weights, got {dict(self.mixture)}")
 
@@ -242,7 +249,72 @@ PAPER_RECIPE = TrainConfig(
     flow_weight=0.0,
     shard_mib=0,
 )
-PRESETS: Mapping[str, TrainConfig] = {"nano": NANO_RECIPE, "tiny": TINY_RECIPE, "paper": PAPER_RECIPE}
+
+
+def pair_stage(name: str, steps: int, learning_rate: float, pairs: int, frozen: Frozen = Frozen.NOTHING) -> Stage:
+    """A stage of the family's papers: so many pairs a step, drawn from recordings or scenes of their own."""
+    return Stage(name, steps, learning_rate, pairs, (2,), 16, 1, 1, pairwise=True, matching=True, frozen=frozen)
+
+
+# What the papers of the family and their released code give; datasets that have no reader here are left out, so that
+# mixtures are ours. MASt3R: 50 epochs of 650,000 pairs, 64 a step, 1e-4 to 1e-6 after 8 epochs of warm-up.
+# D2USt3R: from DUSt3R with its encoder frozen, 50 epochs of 20,000 pairs, 32 a step, 5e-5 (warm-up ours: 3 epochs).
+# Flow4R: 100 epochs of 900,000 pairs, 256 a step, at 224 px with a linear head, then 100 of 84,000, 64 a step, at
+# 512 px with a DPT head, both 1e-4 to 1e-6 after 10 and 20 epochs of warm-up, gradients cut at a norm of 10.
+SHAPES_512 = tuple(ImageShape(size_wh, 1.0) for size_wh in ((512, 384), (512, 336), (512, 288), (512, 256), (512, 160)))
+FAMILY_PAPER = TrainConfig(
+    network=FULL_D2UST3R,
+    stages=(pair_stage("pairs", 50 * 20_000 // 32, 5e-5, 32, Frozen.ENCODER),),
+    shapes=SHAPES_512,
+    mixture={"point_odyssey": 1.0, "tartanair": 1.0},
+    from_scratch=False,
+    warmup_steps=3 * 20_000 // 32,
+    head_learning_rate_share=1.0,
+    final_learning_rate_share=0.01,
+    shard_mib=0,
+)
+FLOW4R_STAGE_1 = dataclasses.replace(
+    FAMILY_PAPER,
+    network=dataclasses.replace(FULL_FLOW4R, head_type="linear"),
+    stages=(pair_stage("linear, 224 px", 100 * 900_000 // 256, 1e-4, 256),),
+    shapes=(ImageShape((224, 224), 1.0),),
+    from_scratch=True,
+    warmup_steps=10 * 900_000 // 256,
+    weight_decay=0.0,
+    gradient_clip=10.0,
+)
+FAMILY_NANO = dataclasses.replace(
+    NANO_RECIPE,
+    network=dataclasses.replace(NANO, temporal_length=0),
+    stages=(Stage("pairs", 4000, 6e-4, 12, (2,), 16, 1200, 8, pairwise=True, matching=True, kept_frames=2),),
+)
+PRESETS: Mapping[str, TrainConfig] = {
+    "nano": NANO_RECIPE,
+    "tiny": TINY_RECIPE,
+    "paper": PAPER_RECIPE,
+    "mast3r": dataclasses.replace(
+        FAMILY_PAPER,
+        network=FULL_MAST3R,
+        stages=(pair_stage("pairs", 50 * 650_000 // 64, 1e-4, 64),),
+        warmup_steps=8 * 650_000 // 64,
+    ),
+    "d2ust3r": FAMILY_PAPER,
+    "flow4r-224": FLOW4R_STAGE_1,
+    "flow4r-512": dataclasses.replace(
+        FLOW4R_STAGE_1,
+        network=FULL_FLOW4R,
+        stages=(pair_stage("DPT, 512 px", 100 * 84_000 // 64, 1e-4, 64),),
+        shapes=SHAPES_512,
+        from_scratch=False,
+        warmup_steps=20 * 84_000 // 64,
+    ),
+    **{
+        f"{architecture}-nano": dataclasses.replace(
+            FAMILY_NANO, network=dataclasses.replace(FAMILY_NANO.network, architecture=architecture)
+        )
+        for architecture in ("mast3r", "d2ust3r", "flow4r")
+    },
+}
 
 
 def scaled_to(config: TrainConfig, share: float) -> TrainConfig:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pomato_ros.sources.dust3r.checkpoint import load_pomato
+from pomato_ros.sources.dust3r.checkpoint import load_checkpoint
 from pomato_ros.training.config import RunOptions, TrainConfig
 from pomato_ros.training.samples import recorded_sources
 from pomato_ros.training.state import NO_START, STATE_FILE
@@ -90,4 +90,4 @@ def run_process(config: TrainConfig, options: RunOptions, start: Path | None) ->
 
 def run(config: TrainConfig, options: RunOptions, start: Path | None) -> None:
     """Load what the run begins with, and train."""
-    train(config, options, load_pomato(start) if start else None)
+    train(config, options, load_checkpoint(start, architecture=config.network.architecture).network if start else None)

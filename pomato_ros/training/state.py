@@ -10,13 +10,15 @@ from torch import Tensor
 
 from pomato_ros.config import NetworkConfig
 from pomato_ros.sources.dust3r.checkpoint import save_weights
-from pomato_ros.sources.dust3r.pomato import Pomato
-from pomato_ros.sources.dust3r.trunk import initialise
-from pomato_ros.training.config import RunOptions, Stage, TrainConfig
+from pomato_ros.sources.dust3r.family import make_network
+from pomato_ros.sources.dust3r.trunk import Trunk, initialise
+from pomato_ros.training.config import HEAD_NAMES, RunOptions, Stage, TrainConfig
 
 LOGGER = logging.getLogger(__name__)
 STATE_FILE = "state.pt"
 WEIGHTS_FILE = "weights.safetensors"
+# of a network's config: may be there in training though the weights to start from have been without
+ADDED = ("position_code", "relative_values", "mask_heads", "flow_head", "head_type")
 NO_START = "this recipe goes on from trained weights: give a MonST3R or DUSt3R checkpoint with --start"
 
 
@@ -24,13 +26,13 @@ NO_START = "this recipe goes on from trained weights: give a MonST3R or DUSt3R c
 class TrainState:
     """A run at one step."""
 
-    network: Pomato
-    average: Pomato  # exponential moving average of the network's weights
+    network: Trunk
+    average: Trunk  # exponential moving average of the network's weights
     optimiser: torch.optim.AdamW
     step: int
 
 
-def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None) -> TrainState:
+def fresh_state(config: TrainConfig, device: torch.device, start: Trunk | None) -> TrainState:
     """Step 0.
 
     Raises:
@@ -40,7 +42,7 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
         raise ValueError(NO_START)
     networks = []
     for _ in range(2):
-        network = Pomato(config.network)
+        network = make_network(config.network)
         initialise(network, torch.Generator().manual_seed(config.seed))
         if start is not None:
             take_weights(network, start)
@@ -50,18 +52,16 @@ def fresh_state(config: TrainConfig, device: torch.device, start: Pomato | None)
     return TrainState(network, average, make_optimiser(config, network), step=0)
 
 
-def take_weights(network: Pomato, start: Pomato) -> None:
+def take_weights(network: Trunk, start: Trunk) -> None:
     """Copy the weights of ``start``, which may be pairwise: motion modules then stay the identity that they begin as.
 
-    It may also have been without the code of places or the relative values of ``network``.
+    It may also have been without what :data:`ADDED` names.
 
     Raises:
         ValueError: the networks differ in more than that.
     """
     expected = network.config
-    given = dataclasses.replace(
-        start.config, position_code=expected.position_code, relative_values=expected.relative_values
-    )
+    given = dataclasses.replace(start.config, **{name: getattr(expected, name) for name in ADDED})
     if given.temporal_length == 0:  # sizes of motion modules that are not there say nothing
         expected = dataclasses.replace(
             expected,
@@ -74,10 +74,13 @@ def take_weights(network: Pomato, start: Pomato) -> None:
             f"the weights to start from are of another network; expected {expected.to_json()}, "
             f"got {start.config.to_json()}"
         )
-    network.load_state_dict({**network.state_dict(), **start.state_dict()})
+    weights = start.state_dict()
+    if start.config.head_type != network.config.head_type:  # Flow4R's second stage has another head
+        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD_NAMES)}
+    network.load_state_dict({**network.state_dict(), **weights})
 
 
-def make_optimiser(config: TrainConfig, network: Pomato) -> torch.optim.AdamW:
+def make_optimiser(config: TrainConfig, network: Trunk) -> torch.optim.AdamW:
     """AdamW as in the paper's code; vectors are not decayed, heads learn at a rate of their own."""
     groups = []
     for in_head, share in ((False, 1.0), (True, config.head_learning_rate_share)):
@@ -85,7 +88,7 @@ def make_optimiser(config: TrainConfig, network: Pomato) -> torch.optim.AdamW:
             parameters = [
                 parameter
                 for name, parameter in network.named_parameters()
-                if name.startswith("downstream_head") == in_head and (parameter.ndim > 1) == is_matrix
+                if name.startswith(HEAD_NAMES) == in_head and (parameter.ndim > 1) == is_matrix
             ]
             decay = config.weight_decay if is_matrix else 0.0
             groups.append({"params": parameters, "weight_decay": decay, "learning_rate_share": share})
@@ -96,13 +99,15 @@ def enter_stage(config: TrainConfig, state: TrainState, number: int) -> None:
     """What changes at a stage's first step: the matching head begins as a copy, parts of the trunk may be frozen."""
     stage = config.stages[number]
     LOGGER.info("stage %d of %d: %s, %d steps", number + 1, len(config.stages), stage.name, stage.steps)
-    if stage.matching and number > 0 and not config.stages[number - 1].matching:
+    begins_matching = stage.matching and number > 0 and not config.stages[number - 1].matching
+    if begins_matching and config.network.architecture == "pomato":
         for network in (state.network, state.average):
-            network.downstream_head3.load_state_dict(network.downstream_head2.state_dict())
+            third, second = (network.get_submodule(f"downstream_head{number}") for number in (3, 2))
+            third.load_state_dict(second.state_dict())
     apply_freeze(state.network, stage)
 
 
-def apply_freeze(network: Pomato, stage: Stage) -> None:
+def apply_freeze(network: Trunk, stage: Stage) -> None:
     """What the stage freezes does not learn; the rest does."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not stage.frozen.holds(name))

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Subset
 
-from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.training.attention import Watched, watched_attention
 from pomato_ros.training.config import RunOptions, Stage, TrainConfig
+from pomato_ros.training.family_losses import family_losses, family_maps
 from pomato_ros.training.journal import Advance, Journal, progress_bar
 from pomato_ros.training.losses import HeadOutput, Losses, pointmap_losses
 from pomato_ros.training.pairing import Pairing
@@ -92,7 +93,7 @@ class StopSignal:
             restore()
 
 
-def train(config: TrainConfig, options: RunOptions, start: Pomato | None = None) -> Path:
+def train(config: TrainConfig, options: RunOptions, start: Trunk | None = None) -> Path:
     """Run or resume ``config`` in ``options.folder``; returns the averaged weights' file.
 
     Args:
@@ -149,7 +150,7 @@ def agreed(value: bool) -> bool:
     return bool(said)
 
 
-def average_gradients(network: Pomato) -> None:
+def average_gradients(network: Trunk) -> None:
     """Every process's gradients become the mean of all."""
     if process_count() == 1:
         return
@@ -172,10 +173,16 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
     state.network.train()
     targets = batch.targets.to(device)
     frames = 1 if stage.pairwise else batch.images.shape[1]
-    watched = watched_attention(state.network) if config.attention_weight else nullcontext(UNWATCHED)
-    with training_precision(device), attention_kernel(device), watched as attention:
-        heads, tokens = predict_heads(state.network, batch.images.to(device), batch.pairs, stage)
-    losses = pointmap_losses(heads, tokens, attention, targets, frames, batch.pairs.both_orders, config)
+    images = batch.images.to(device)
+    if config.network.architecture == "pomato":
+        watched = watched_attention(state.network) if config.attention_weight else nullcontext(UNWATCHED)
+        with training_precision(device), attention_kernel(device), watched as attention:
+            heads, tokens = predict_heads(state.network, images, batch.pairs, stage)
+        losses = pointmap_losses(heads, tokens, attention, targets, frames, batch.pairs.both_orders, config)
+    else:
+        with training_precision(device), attention_kernel(device):
+            maps = family_maps(state.network, images, batch.pairs)
+        losses = family_losses(state.network, maps, targets, config)
     if not torch.isfinite(losses.total):
         raise FloatingPointError(f"the loss became {losses.total.item()} at step {state.step}; lower the learning rate")
     state.optimiser.zero_grad(set_to_none=True)
@@ -188,7 +195,7 @@ def train_step(config: TrainConfig, state: TrainState, batch: WindowBatch, devic
 
 
 def predict_heads(
-    network: Pomato, images: Tensor, pairs: Pairing, stage: Stage
+    network: Trunk, images: Tensor, pairs: Pairing, stage: Stage
 ) -> tuple[list[HeadOutput], tuple[Tensor, Tensor]]:
     """Heads' outputs on windows of images (b, t, 3, h, w), with the rows of :class:`WindowBatch`.
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from pomato_ros.config import SceneOptions
 from pomato_ros.pointmap_scene.motion_mask import motion_mask
-from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.prediction import WindowPrediction
+from pomato_ros.sources.dust3r.trunk import Trunk
 from pomato_ros.sources.dust3r.wiring import predict_window
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import WorldConfig, render_clip
@@ -20,7 +20,7 @@ FRAMES = 6
 
 
 @torch.inference_mode()
-def validate(network: Pomato, config: TrainConfig, stage: Stage, device: torch.device) -> dict[str, float]:
+def validate(network: Trunk, config: TrainConfig, stage: Stage, device: torch.device) -> dict[str, float]:
     """Means over held-out scenes, network in the precision it trains in.
 
     ``absrel`` of the newest frame's own depth with one scale a scene, ``absrel_constant`` of the best constant depth,
@@ -43,7 +43,7 @@ def held_out_clips(world: WorldConfig, size_wh: tuple[int, int]) -> list[Clip]:
     return [render_clip(HELD_OUT_SEED + number, world, FRAMES, size_wh) for number in range(SCENES)]
 
 
-def score_clip(network: Pomato, clip: Clip, device: torch.device) -> dict[str, Tensor]:
+def score_clip(network: Trunk, clip: Clip, device: torch.device) -> dict[str, Tensor]:
     """Scores of one clip seen as one window against its first frame."""
     images = (clip.images.permute(0, 3, 1, 2).float() / 127.5 - 1).to(device)
     with training_precision(device):

@@ -18,7 +18,6 @@ from torch import Tensor
 from pomato_ros.config import NetworkConfig
 from pomato_ros.errors import CheckpointError, ConfigError
 from pomato_ros.sources.dust3r.family import NETWORKS, make_network
-from pomato_ros.sources.dust3r.pomato import Pomato
 from pomato_ros.sources.dust3r.trunk import Trunk
 
 LOGGER = logging.getLogger(__name__)
@@ -241,18 +240,6 @@ def _load_official(path: Path, sha256: str, architecture: str) -> Checkpoint:
     network = build_network(config, NETWORKS[config.architecture].adapt_weights(tensors), path)
     metadata = {"description": description, "metric": str(path.stem.endswith("_metric")).lower()}
     return Checkpoint(network, OFFICIAL_IMAGE_SIZE_PX, path, sha256, metadata)
-
-
-def load_pomato(path: Path) -> Pomato:
-    """The POMATO network in a file, see :func:`load_checkpoint`.
-
-    Raises:
-        CheckpointError: it holds another network, or none that can be used.
-    """
-    network = load_checkpoint(path, architecture="pomato").network
-    if not isinstance(network, Pomato):
-        raise TypeError(f"expected a Pomato, got {type(network).__name__}")
-    return network
 
 
 def build_network(config: NetworkConfig, tensors: dict[str, Tensor], source: Path | str) -> Trunk:
