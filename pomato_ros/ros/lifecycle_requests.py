@@ -2,7 +2,7 @@
 
 A manager, as Nav2's, asks for ``configure`` and then for ``activate``, and checks after each that the node is inactive
 and then active. A node that has started itself is active already: asked to configure it goes back to inactive (model
-and publishers stay), and comes back by itself if nobody activates it soon.
+and publishers stay), and comes back by itself if nobody asks for its state or activates it soon.
 """
 
 import logging
@@ -15,7 +15,7 @@ from rclpy.clock import Clock
 from rclpy.lifecycle import TransitionCallbackReturn
 
 LOG = logging.getLogger(__name__)
-COME_BACK_S = 0.5
+COME_BACK_S = 0.7
 NAMES = {
     Transition.TRANSITION_CONFIGURE: "configure",
     Transition.TRANSITION_ACTIVATE: "activate",
@@ -76,6 +76,15 @@ class LifecycleRequests:
                 self._timer = self._node.create_timer(COME_BACK_S, self._activate_again, clock=self._clock)
             return response
         return self._answer(request, response)
+
+    def watched(self, get_state: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """The answer of ``get_state``; whoever asks for it manages the node, which then waits to be activated."""
+
+        def answer(request: Any, response: Any) -> Any:
+            self._stay()
+            return get_state(request, response)
+
+        return answer
 
     def _stay(self) -> None:
         """Somebody else decides from here on."""

@@ -226,13 +226,15 @@ class PomatoNode(LifecycleNode):
     def _answer_always(self, steady_clock: Clock) -> None:
         """No call, however ill-formed or untimely, may end the process or go without an answer."""
         change_state = self._service_change_state
-        change_state.callback = LifecycleRequests(
+        change_state.callback = requests = LifecycleRequests(
             self,
             self._lifecycle_state,
             change_state.callback,
             steady_clock,
             come_back=self._config.output.autostart,
         )
+        get_state = self._service_get_state
+        get_state.callback = requests.watched(get_state.callback)
         answer_always(self)
 
     def _lifecycle_state(self) -> str:

@@ -323,6 +323,7 @@ class NodeProcess:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.client)
         self.diagnoses: list[Any] = []
+        self.clients: dict[str, Any] = {}
         topic = topics.DIAGNOSTICS
         self.client.create_subscription(topic.message_type, topic.name, self.diagnoses.append, topic.qos())
         self.image_publisher = self.client.create_publisher(Image, "image", 10)
@@ -350,11 +351,13 @@ class NodeProcess:
         self.spin_until(lambda: self.image_publisher.get_subscription_count() > 0, "the node's subscription")
 
     def call(self, service_type: Any, name: str, request: Any) -> Any:
-        client = self.client.create_client(service_type, name)
-        self.spin_until(client.service_is_ready, name)
-        future = client.call_async(request)
+        if name not in self.clients:
+            self.clients[name] = self.client.create_client(service_type, name)
+            self.spin_until(self.clients[name].service_is_ready, name)
+            settled_s = time.monotonic() + 0.5  # the server may know the client's half for answers only a little later
+            self.spin_until(lambda: time.monotonic() > settled_s, "the service to know its client")
+        future = self.clients[name].call_async(request)
         self.spin_until(future.done, f"an answer of {name}")
-        self.client.destroy_client(client)
         return future.result()
 
     def diagnosis(self, component: str) -> Any:

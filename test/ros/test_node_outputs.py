@@ -372,10 +372,10 @@ def test_of_moving_points_an_empty_cloud_is_sent_once(graph: Any, fakes: SimpleN
     graph.wait_until_connected()
     step = graph.engine.step
     still = np.zeros(fakes.MODEL_WH[::-1], bool)
-    for index, moving in enumerate((True, False, False, False, True)):
+    for index, (moving, sent) in enumerate([(True, 1), (False, 2), (False, 2), (False, 2), (True, 3)]):
         graph.engine.step = step if moving else lambda frame: dataclasses.replace(step(frame), dynamic_mask=still)
         graph.send(fakes.image_of(index))
-    graph.spin_until(lambda: len(clouds) == 3, "the clouds")
+        graph.spin_until(lambda sent=sent: len(clouds) == sent, "the cloud")
     assert [cloud.width > 0 for cloud in clouds] == [True, False, True]
 
 
