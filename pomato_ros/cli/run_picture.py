@@ -24,6 +24,7 @@ from pomato_ros.evaluation.report import FlatValue
 from pomato_ros.structures import PoseArray, SceneEstimate
 
 MAP_LIMITS = (2.0, 98.0)  # percentiles of the map that are shown
+MARGIN_M = 0.1
 HEADING = ("backend", "frames", "frames_with_pose", "path_length_m", "ate_m", "moving_share", "rate_hz")
 
 
@@ -77,7 +78,8 @@ def draw_map(axes: Axes, poses: PoseArray, truth: PoseArray | None, vertices: ND
         colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1) / 255.0
         axes.scatter(vertices["x"], vertices["z"], s=1.5, c=colours, linewidths=0)
         for limits, values in ((axes.set_xlim, vertices["x"]), (axes.set_ylim, vertices["z"])):
-            limits(*np.percentile(values, MAP_LIMITS))
+            low, high = np.percentile(values, MAP_LIMITS)
+            limits(low - MARGIN_M, high + MARGIN_M)
     origin = np.eye(4)
     if truth is not None and len(truth):
         axes.plot(*seen_from_above(truth, origin).T, color=TRUTH_COLOUR, linewidth=3, alpha=0.6, label="truth")
