@@ -81,6 +81,8 @@ COMMANDS = {
         "pomato_ros.cli.reconstruct:reconstruct", "trajectory, static map and web page of a whole video or recording"
     ),
     "batch": Command("pomato_ros.cli.batch:batch", "many recordings on workers, as Parquet and MCAP with an index"),
+    "label": Command("pomato_ros.cli.label:label", "masks, depth, tracks and poses of recordings as data sets"),
+    "fleet": Command("pomato_ros.cli.fleet:fleet", "simulate a fleet's batch run: makespan, cost, utilisation"),
     "bench": Command("pomato_ros.cli.bench:bench", "time and memory of a step on this machine"),
     "parity": Command("pomato_ros.cli.parity:parity", "compare with stored reference arrays"),
     "convert": Command(
