@@ -15,7 +15,7 @@ from rclpy.clock import Clock
 from rclpy.lifecycle import TransitionCallbackReturn
 
 LOG = logging.getLogger(__name__)
-COME_BACK_S = 0.7
+COME_BACK_S = 0.5
 NAMES = {
     Transition.TRANSITION_CONFIGURE: "configure",
     Transition.TRANSITION_ACTIVATE: "activate",
