@@ -58,6 +58,9 @@ setup(
             "pyarrow>=15,<27",
             "ray>=2.40,<3",
         ],
+        "viewer": [
+            "rerun-sdk>=0.24,<0.50",
+        ],
         "train": ["tensorboard>=2.15,<3"],  # events beside the JSON lines of a run's log
         "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26,<2"],
         "dev": ["codespell>=2.3,<3", "import-linter>=2.1,<3", "mypy>=1.13,<3", "ruff>=0.9,<0.18"],

@@ -25,10 +25,11 @@ ROSDEP_KEYS = {
     "yaml": "python3-yaml",
 }
 # Not in rosdep: setup.py and docs/install.md name them for pip.
-PIP_ONLY = {"gtsam", "rosbags", "pyarrow", "fsspec", "ray", "safetensors", "mcap", "onnx", "onnxruntime"}
+PIP_ONLY = {"gtsam", "rosbags", "pyarrow", "fsspec", "ray", "rerun", "safetensors", "mcap", "onnx", "onnxruntime"}
 PIP_NAMES = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "rerun": "rerun-sdk",
     "yaml": "PyYAML",
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,12 @@ from pomato_ros.config import ModelOptions, PomatoConfig
 from pomato_ros.errors import PomatoError
 from pomato_ros.mapping.options import GRAPHS, AlignmentOptions, PairOptions, ReconstructionOptions
 from pomato_ros.mapping.pair_prediction import NetworkPairs
+from pomato_ros.mapping.reconstruct import Reconstruction
 from pomato_ros.mapping.reconstruct import reconstruct as reconstruct_frames
 from pomato_ros.mapping.solvers import AlignmentSolver, BundleSolver, ChunkSolver
 from pomato_ros.mapping.sources import open_frames
-from pomato_ros.sinks.reconstruction_files import write_reconstruction
+from pomato_ros.mapping.static_map import PointCloud
+from pomato_ros.sinks.reconstruction_files import MovingPoints, write_reconstruction
 
 METHODS = ("bundle", "alignment")
 RUN = ReconstructionOptions()
@@ -39,6 +42,7 @@ def reconstruct(
     overlap: Annotated[int, typer.Option(help="frames that neighbouring chunks share")] = RUN.overlap,
     stride: Annotated[int, typer.Option(help="use every so many frames")] = RUN.stride,
     max_frames: Annotated[int, typer.Option(help="frames that are used at most; 0: all")] = RUN.max_frames,
+    rerun: Annotated[bool, typer.Option(help="also write scene.rrd for the Rerun viewer")] = False,
     json: Annotated[bool, typer.Option("--json", help="print the summary as one line of JSON last")] = False,
 ) -> int:
     """Trajectory, static map, moving things and a web page of a whole sequence."""
@@ -54,7 +58,8 @@ def reconstruct(
                 frames, solver, options, out / "chunks", lambda count: progress.advance(task, count)
             )
         facts = {"source": source.name, "method": method, "seconds": round(time.perf_counter() - started, 1)}
-        summary = write_reconstruction(result, out, source.name, facts)
+        viewer = partial(write_scene, out / "scene.rrd", source.name) if rerun else None
+        summary = write_reconstruction(result, out, source.name, facts, viewer)
     except PomatoError as error:
         typer.echo(f"pomato reconstruct: {error}", err=True)
         return 1
@@ -62,6 +67,15 @@ def reconstruct(
     if json:
         typer.echo(flat_line(summary))
     return 0
+
+
+def write_scene(
+    path: Path, name: str, reconstruction: Reconstruction, static: PointCloud, moving: MovingPoints
+) -> None:
+    """The recording for the Rerun viewer."""
+    from pomato_ros.sinks.rerun_file import write_rerun
+
+    write_rerun(path, reconstruction, static, moving, name)
 
 
 def make_solver(method: str, checkpoint: str, pairs: PairOptions, alignment: AlignmentOptions) -> ChunkSolver:

@@ -1,7 +1,7 @@
 """Everything that a reconstruction leaves on disk: trajectories, clouds, COLMAP model, web page, summary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,20 @@ class MovingPoints:
     colours: list[NDArray[np.uint8]]  # (m, 3) each
 
 
+Viewer = Callable[[Reconstruction, PointCloud, MovingPoints], None]
+
+
 def write_reconstruction(
-    reconstruction: Reconstruction, out: Path, title: str, facts: Mapping[str, Any]
+    reconstruction: Reconstruction,
+    out: Path,
+    title: str,
+    facts: Mapping[str, Any],
+    viewer: Viewer | None = None,
 ) -> dict[str, Any]:
     """Write all files into ``out`` and give the summary, which is written last.
 
     ``trajectory.tum``, ``trajectory.kitti``, ``static.ply``, ``moving.ply``, ``colmap/``, ``index.html``,
-    ``summary.json``.
+    ``summary.json``. ``viewer`` writes a file of its own from what was fused.
     """
     stamps_ns, poses = reconstruction.trajectory
     static, moving = fuse(reconstruction)
@@ -46,6 +53,8 @@ def write_reconstruction(
     names = [f"{number:06d}.png" for number in range(len(poses))]
     cloud = static.points_world[::step], static.colours_rgb[::step]
     write_colmap(out / "colmap", names, poses, first.camera_matrix, (width, height), *cloud)
+    if viewer is not None:
+        viewer(reconstruction, static, moving)
     summary = {
         **facts,
         "frames": len(reconstruction),
