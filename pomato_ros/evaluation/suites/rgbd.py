@@ -73,7 +73,7 @@ def score_recordings(engine: Perceiver, data: Path) -> dict[str, FlatValue]:
             continue
         result = run_recording(engine, read(data / name).first(frames))
         scores[f"{name}_ate_m"] = plain(result.ate_m)
-        scores[f"{name}_rot_deg_per_frame"] = plain(result.poses.rpe_rot_deg)
+        scores[f"{name}_rot_deg_per_frame"] = plain(result.rot_deg_per_frame)
         scores[f"{name}_mask_false_positive"] = plain(result.moving_share)
         scores[f"{name}_refused"] = result.refused
     return scores

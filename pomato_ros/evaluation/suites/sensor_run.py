@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pomato_ros.datasets.sensors.sequence import SensorSequence
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.evaluation.grading import MAX_DEPTH_M, PoseScores, pose_scores
-from pomato_ros.evaluation.metrics.trajectory import path_length
+from pomato_ros.evaluation.metrics.trajectory import path_length, relative_errors
 from pomato_ros.evaluation.oracle_sets import OracleSequence
 from pomato_ros.evaluation.oracle_trial import OracleResult, held, record_run, score_run
 from pomato_ros.evaluation.perceiver import Perceiver
@@ -84,6 +84,7 @@ class RecordedResult:
     refused: int  # frames that the engine could not use
     ate_m: float  # after SE(3)
     poses: PoseScores
+    rot_deg_per_frame: float  # mean angle by which the motion from frame to frame is off
     moving_share: float  # of the pixels, called moving
 
 
@@ -160,5 +161,6 @@ def run_recording(engine: Perceiver, sequence: SensorSequence) -> RecordedResult
         refused=refused,
         ate_m=scores.ate_se3_over_path * path_length(truth),
         poses=scores,
+        rot_deg_per_frame=float(relative_errors(filled, truth).rotation_deg.mean()),
         moving_share=float(np.mean(moving)) if moving else math.nan,
     )

@@ -59,10 +59,11 @@ def score_recordings(engine: Perceiver, data: Path) -> dict[str, FlatValue]:
     plain_run = run_recording(engine, read_kitti_stereo(folder))
     corrected = run_recording(engine, read_kitti_stereo(folder, KITTI_DISPARITY_OFFSET_PX))
     return {
-        "kitti_rot_deg_per_frame": plain(plain_run.poses.rpe_rot_deg),
+        "kitti_rot_deg_per_frame": plain(plain_run.rot_deg_per_frame),
+        "kitti_rot_deg_per_frame_rms": plain(plain_run.poses.rpe_rot_deg),
         "kitti_ate_over_path_sim3": plain(plain_run.poses.ate_over_path),
         "kitti_ate_over_path_se3": plain(corrected.poses.ate_se3_over_path),
-        "kitti_corrected_rot_deg_per_frame": plain(corrected.poses.rpe_rot_deg),
+        "kitti_corrected_rot_deg_per_frame": plain(corrected.rot_deg_per_frame),
         "kitti_corrected_ate_over_path_sim3": plain(corrected.poses.ate_over_path),
         "kitti_disparity_offset_px": KITTI_DISPARITY_OFFSET_PX,
     }
