@@ -218,6 +218,13 @@ NETWORK_PRESETS: Mapping[str, NetworkConfig] = {
     "tiny": TINY,
     "full": FULL_TEMPORAL,
     "full_pairwise": FULL_PAIRWISE,
+    "full_mast3r": FULL_MAST3R,
+    "full_d2ust3r": FULL_D2UST3R,
+    "full_flow4r": FULL_FLOW4R,
+    **{
+        f"nano_{architecture}": dataclasses.replace(NANO, temporal_length=0, architecture=architecture)
+        for architecture in ("mast3r", "d2ust3r", "flow4r")
+    },
 }
 
 

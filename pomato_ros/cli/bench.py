@@ -38,10 +38,10 @@ from pomato_ros.evaluation.report import FlatValue, plain
 from pomato_ros.ros.frame_source import open_source, read_camera_file
 from pomato_ros.ros.settling import settle, unsettle
 from pomato_ros.sources.dust3r.checkpoint import Checkpoint
-from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.family import make_network
 from pomato_ros.sources.dust3r.pomato_source import check_window
 from pomato_ros.sources.dust3r.predictor import DTYPES, Predictor
-from pomato_ros.sources.dust3r.trunk import initialise
+from pomato_ros.sources.dust3r.trunk import Trunk, initialise
 from pomato_ros.structures import Frame, Intrinsics, SceneEstimate
 from pomato_ros.training.config import NANO_RECIPE
 
@@ -193,7 +193,7 @@ def random_predictor(config: PomatoConfig, preset: str) -> Predictor:
     """
     if preset not in NETWORK_PRESETS:
         raise ValueError(f"unknown preset '{preset}'; known: {', '.join(NETWORK_PRESETS)}")
-    network = Pomato(NETWORK_PRESETS[preset]).eval()
+    network = make_network(NETWORK_PRESETS[preset]).eval()
     initialise(network, torch.Generator().manual_seed(0))
     scramble_motion(network)
     checkpoint = Checkpoint(network=network, path=Path(preset), sha256="", image_size_px=0, metadata={})
@@ -201,7 +201,7 @@ def random_predictor(config: PomatoConfig, preset: str) -> Predictor:
 
 
 @torch.no_grad()
-def scramble_motion(network: Pomato) -> None:
+def scramble_motion(network: Trunk) -> None:
     """Motion modules start as the identity; for a comparison they must do something."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in network.named_parameters():

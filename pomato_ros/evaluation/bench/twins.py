@@ -20,11 +20,11 @@ from pomato_ros.evaluation.bench.steps import MIB, peak_rss_mib, percentiles, rs
 from pomato_ros.evaluation.report import FlatValue, plain, shown
 from pomato_ros.pointmap_scene.pipeline import key_ns, record_pieces, wanted_together
 from pomato_ros.pointmap_scene.reference import wanted_of
-from pomato_ros.sources.dust3r.pomato import Pomato
+from pomato_ros.sources.dust3r.family import make_network
 from pomato_ros.sources.dust3r.prediction import PairPrediction, Wanted, WindowPrediction
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.streaming import WindowStream
-from pomato_ros.sources.dust3r.wiring import predict_window
+from pomato_ros.sources.dust3r.wiring import window_maps
 from pomato_ros.structures import PreparedFrame, Window
 from pomato_ros.window import RollingWindow
 
@@ -178,11 +178,12 @@ def meta_images(images: Sequence[Tensor]) -> Tensor:
 def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tuple[int, int]) -> Arithmetic:
     """Counted by torch on tensors without content, so any size takes no memory and no time to speak of.
 
-    Torch's ``meta`` device, where these are, stands for a GPU: what the host would wait for is counted as well.
+    Torch's ``meta`` device, where these are, stands for a GPU: what the host would wait for is counted as well. What is
+    made of a network's maps afterwards, as matches of descriptors, is not counted.
     """
     device = torch.device("meta")
     with device:
-        network = Pomato(config).eval()
+        network = make_network(config).eval()
     frames = random_frames(size_wh)
     window = RollingWindow(options.window_size, options.overlap, options.mode)
     stream = WindowStream(network, device, upload=meta_images)
@@ -192,15 +193,15 @@ def count_arithmetic(config: NetworkConfig, options: WindowOptions, size_wh: tup
         steady = number >= options.window_size
         with FlopCounterMode(display=False) if steady else nullcontext() as counter:
             for now, wanted in next_hop(window, frames, hop):
-                stream.predict(now, wanted)
+                stream.maps(now, network.own_wanted(wanted))
         if counter is not None:
             counted.append(1e-12 * counter.get_total_flops() / hop)
     with HostSyncWatch() as watch:
         for now, wanted in next_hop(window, frames, hop):
-            stream.predict(now, wanted)
+            stream.maps(now, network.own_wanted(wanted))
     images = torch.zeros(options.window_size, 3, size_wh[1], size_wh[0], device=device)
     with FlopCounterMode(display=False) as counter:
-        predict_window(network, images, 0)
+        window_maps(network, images, 0)
     return Arithmetic(float(np.mean(counted)), max(counted), 1e-12 * counter.get_total_flops(), watch.seen.total())
 
 
