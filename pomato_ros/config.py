@@ -896,6 +896,8 @@ class TrackTuning:
     birth_pixel_std: float = 0.05  # px; the first pixel defines the point, interpolation remains
     alignment: AlignmentTuning = AlignmentTuning()
     seeds: SeedTuning = SeedTuning()
+    template_share: float = 0.3  # of a place's variance that its template's noise, the same in every frame, makes up
+    depth_share: float = 0.05  # of a depth's variance that is the same in every frame: quantisation; procedural
     wander_px: float = 0.01  # px a frame at the point's depth; drift of the pose that a resting point follows
     speed_std: float = 0.3  # share of the depth, a second; of what begins to move; procedural
     acceleration_std: float = 1.5  # share of the depth, a second squared; of a single moving point; procedural

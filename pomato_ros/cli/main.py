@@ -72,6 +72,7 @@ COMMANDS = {
             "recorded": "pomato_ros.cli.evaluate.recorded:evaluate_recordings",
             "rgbd": "pomato_ros.cli.evaluate.sensors:evaluate_rgbd",
             "stereo": "pomato_ros.cli.evaluate.sensors:evaluate_stereo",
+            "tracks": "pomato_ros.cli.evaluate.tracks:evaluate_tracks",
         },
     ),
     "run": Command(

@@ -51,9 +51,9 @@ def search(tracks: Tracks, frame: TrackFrame, factors: PoseArray, tuning: TrackT
         found &= ~reading.valid | (np.abs(reading.inverse_depth / expected[:, 2] - 1.0) < tuning.depth_step)
     sightings = Sightings(
         patches.pixels,
-        factors[0] * patches.covariance_px,
+        (factors[0] * (1.0 + tuning.template_share * tracks.sightings))[:, None, None] * patches.covariance_px,
         reading.inverse_depth,
-        factors[1] * reading.variance,
+        factors[1] * (1.0 + tuning.depth_share * tracks.sightings) * reading.variance,
         found,
         found & reading.valid & (reading.inverse_depth > 0),
     )
