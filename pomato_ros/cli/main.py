@@ -62,7 +62,8 @@ COMMANDS = {
     "train": Command("pomato_ros.cli.train:train", "train a network on rendered scenes"),
     "evaluate": Command(
         "pomato_ros.cli.evaluate.weights:evaluate_weights",
-        "measure against truth: weights (the default), truth, oracle, network, ablation, recorded, rgbd, stereo",
+        "measure against truth: weights (the default), truth, oracle, network, ablation, recorded, rgbd, stereo, "
+        "tracks",
         subcommands={
             "weights": "pomato_ros.cli.evaluate.weights:evaluate_weights",
             "truth": "pomato_ros.cli.evaluate.weights:evaluate_truth",
