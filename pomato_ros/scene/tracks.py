@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pomato_ros.config import TrackTuning
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene import klt
-from pomato_ros.scene.depth_patches import DepthReading, compare_with_surface, read_inverse_depth
+from pomato_ros.scene.depth_patches import compare_with_surface, read_inverse_depth
 from pomato_ros.scene.point_filter import (
     UNSEEN_VARIANCE,
     Innovations,
@@ -28,6 +28,7 @@ from pomato_ros.scene.point_filter import (
 from pomato_ros.scene.regions import label_regions
 from pomato_ros.scene.rows import append, pick
 from pomato_ros.scene.seeding import choose_seeds, seed_scores
+from pomato_ros.scene.track_birth import begin_tracks, refresh_templates
 from pomato_ros.scene.track_groups import TrackGroups
 from pomato_ros.scene.track_rows import (
     LONE,
@@ -35,9 +36,7 @@ from pomato_ros.scene.track_rows import (
     TENTATIVE,
     Seen,
     TrackFrame,
-    Tracks,
     no_tracks,
-    tangents_of,
     values_at,
 )
 from pomato_ros.scene.track_search import search
@@ -128,7 +127,7 @@ class Tracker:
         visible = self._judge(frame, seen)
         if frame.depth is not None:
             scores = seed_scores(frame.image, frame.depth, frame.mask, tuning.seeds)
-            self._refresh(frame, seen, visible & values_at(scores > 0, tracks.pixels, False))
+            refresh_templates(tracks, frame, seen, visible & values_at(scores > 0, tracks.pixels, False), tuning)
             self._tracks = pick(tracks, self._kept())
             self._seed(frame, scores)
         else:
@@ -220,26 +219,6 @@ class Tracker:
         kept &= (tracks.ids != TENTATIVE) | (tracks.hidden_frames == 0)
         return np.flatnonzero(kept & np.isfinite(tracks.states.positions).all(axis=-1))
 
-    def _refresh(self, frame: TrackFrame, seen: Seen, clear: MaskArray) -> None:
-        """New templates, at their own places, of visible tracks whose patch differs from how it was.
-
-        ``clear`` (n,): visible, on texture and away from jumps in depth.
-        """
-        tracks, tuning = self._tracks, self._tuning
-        spread = np.abs(np.linalg.det(tracks.warps(frame.view)))
-        differs = (seen.correlation < tuning.refresh_correlation) | (spread < 0.6) | (spread > 1.8)
-        lost = (tracks.groups == STATIC) & ~seen.sightings.found
-        rows = np.flatnonzero(differs & clear & (seen.ranged | seen.chained | lost))
-        if not len(rows) or frame.depth is None:
-            return
-        pixels, inverse = tracks.pixels[rows], frame.view.observe(tracks.states.positions[rows])[:, 2]
-        slopes = read_inverse_depth(frame.depth, pixels).slopes
-        tracks.tangents[rows] = tangents_of(frame.view, pixels, inverse, slopes)
-        fresh = klt.capture(frame.image, pixels, tuning.alignment.patch_px)
-        tracks.templates.values[rows] = fresh.values
-        tracks.templates.gradients[rows] = fresh.gradients
-        tracks.templates.normal_inverse[rows] = fresh.normal_inverse
-
     def _seed(self, frame: TrackFrame, scores: FloatArray) -> None:
         """Begin tracks in cells that hold none, twice as densely on what moves."""
         share = self._tuning.seed_share * max(self._max_tracks, 1)
@@ -253,7 +232,9 @@ class Tracker:
             return
         reading = read_inverse_depth(frame.depth, pixels)
         good = reading.valid & (reading.inverse_depth > 0)
-        self._tracks = append(self._tracks, self._born(frame, pixels[good], pick(reading, good)))
+        pixels, reading = pixels[good], pick(reading, good)
+        near = self._groups.nearest(self._tracks, frame, pixels, frame.view.place(pixels, reading.inverse_depth))
+        self._tracks = append(self._tracks, begin_tracks(frame, pixels, reading, near, self._factors[1], self._tuning))
 
     def _make_room(self, wanted: int) -> int:
         """How many tracks may begin; of the hidden ones as many are remembered as may be alive, the newest."""
@@ -266,29 +247,6 @@ class Tracker:
         kept[order[self._max_tracks :]] = False
         self._tracks = pick(tracks, kept)
         return room
-
-    def _born(self, frame: TrackFrame, pixels: PoseArray, reading: DepthReading) -> Tracks:
-        """New tracks at ``pixels`` (n, 2); those on the moving mask join the nearest group of their region."""
-        view, tuning, inverse = frame.view, self._tuning, reading.inverse_depth
-        states = begin(view, pixels, inverse, self._factors[1] * reading.variance, tuning.birth_pixel_std)
-        near = self._groups.nearest(self._tracks, frame, pixels, states.positions)
-        groups = np.where(values_at(frame.mask, pixels, False), near, STATIC)
-        lone = np.flatnonzero(groups == LONE)
-        free_velocities(states, lone, tuning.speed_std / inverse[lone])
-        zeros = np.zeros(len(pixels), np.int64)
-        return Tracks(
-            ids=zeros + TENTATIVE,
-            age_frames=zeros + 1,
-            sightings=zeros + 1,
-            hidden_frames=zeros.copy(),
-            contradicted=zeros.copy(),
-            groups=groups,
-            states=states,
-            tangents=tangents_of(view, pixels, inverse, reading.slopes),
-            templates=klt.capture(frame.image, pixels, tuning.alignment.patch_px),
-            pixels=pixels,
-            evidence=np.zeros((len(pixels), 3)),
-        )
 
     def _reported(self) -> NDArray[np.int64]:
         """Rows of confirmed tracks in rising order of their ids: the visible ones, and those hidden for least time."""

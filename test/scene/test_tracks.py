@@ -150,7 +150,7 @@ class Run:
         return np.array(points).reshape(-1, 3), np.array(owners)
 
 
-def test_points_at_rest_stay_where_they_are_and_become_surer() -> None:
+def test_points_at_rest_stay_where_they_are_and_vary_less() -> None:
     run = Run([WALL, PILLAR])
     spread = []
     for t in range(16):
