@@ -18,6 +18,7 @@ from pomato_ros.evaluation.suites.rendered import RenderedSequence
 from pomato_ros.structures import Frame, SceneEstimate
 from pomato_ros.synthetic.clip import Clip
 
+CONFIDENT = 5.0  # depth over its standard deviation
 SeeFrame = Callable[[RenderedSequence, int], Frame]
 
 
@@ -42,7 +43,7 @@ class DepthSums:
 
     @property
     def coverage(self) -> float:
-        """Share of pixels with a depth; NaN where none was asked for."""
+        """Share of pixels with a confident depth; NaN where none was asked for."""
         return self.answered / self.asked if self.asked else math.nan
 
 
@@ -89,9 +90,9 @@ class RecordedResult:
 
 
 def score_depth(scene: SceneEstimate, truth_m: NDArray[np.float32]) -> DepthSums:
-    """Of one frame; both of one size."""
+    """Of one frame; both of one size. An answer is a depth that is confident."""
     asked = (truth_m > 0) & (truth_m < MAX_DEPTH_M)
-    answered = asked & np.isfinite(scene.depth) & (scene.depth > 0)
+    answered = asked & np.isfinite(scene.depth) & (scene.depth > 0) & (scene.confidence >= CONFIDENT)
     error = np.abs(scene.depth[answered] - truth_m[answered]) / truth_m[answered]
     return DepthSums(float(error.sum(dtype=np.float64)), int(answered.sum()), int(asked.sum()))
 

@@ -50,7 +50,7 @@ def track_figures(results: Sequence[SensorResult]) -> dict[str, FlatValue]:
 
 
 def depth_figures(results: Sequence[SensorResult]) -> dict[str, FlatValue]:
-    """Mean relative error in metres of the depth that is given, and the share of pixels that have one."""
+    """Mean relative error in metres of confident depth (5 sigma and more), and the share of pixels that have one."""
     sums = DepthSums()
     for item in results:
         sums.add(item.depth)

@@ -46,7 +46,7 @@ class TrueEngine:
             model_from_source=np.eye(3),
             source_size_wh=PLAN.size_wh,
             points_camera=clip.points_camera(t).numpy() * np.float32(1.0 + self.depth_error),
-            confidence=np.ones(PLAN.size_wh[::-1], np.float32),
+            confidence=np.full(PLAN.size_wh[::-1], 10.0, np.float32),
             dynamic_mask=clip.moving(t).numpy(),
             world_from_camera=pose,
             pose_covariance=np.eye(6),
@@ -70,6 +70,18 @@ def test_the_truth_scores_perfectly(sequence: RenderedSequence) -> None:
     assert summary["depth_coverage"] == 1.0
     assert summary["mask_iou"] in (None, 1.0)
     assert summary["lost_frames"] == 0
+
+
+def test_depth_that_is_not_confident_counts_as_none(sequence: RenderedSequence) -> None:
+    class Unsure(TrueEngine):
+        def step(self, frame: Frame) -> SceneEstimate | None:
+            scene = super().step(frame)
+            assert scene is not None
+            scene.confidence[: PLAN.size_wh[1] // 4] = 2.0
+            return scene
+
+    summary = rgbd.summarise_suite(run_rendered(Unsure(sequence), [sequence], RenderedSequence.rgbd_frame, 4))
+    assert summary["depth_coverage"] == pytest.approx(0.75, abs=0.02)
 
 
 def test_metres_are_not_aligned_away(sequence: RenderedSequence) -> None:
