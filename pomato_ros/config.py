@@ -301,7 +301,7 @@ class TwoViewTuning:
 
 @dataclass(frozen=True, slots=True)
 class MotionTuning:
-    """When a pixel moves. Chosen on rendered clips of four worlds and the DAVIS clips together.
+    """When a pixel moves. Chosen on rendered clips of four worlds and three DAVIS clips together.
 
     Pixels and sizes are those of the grid that residuals are computed on.
     """
@@ -343,11 +343,11 @@ class MotionTuning:
     most_log_odds: float = option(4.0, "log-odds kept, at most", minimum=0.0)
     segment_levels: float = option(20.0, "brightness step that bounds a segment", unit="grey levels", minimum=0.0)
     segment_depth: float = option(0.06, "relative step of depth that bounds a segment", minimum=0.0)
-    segment_share: float = option(0.1, "share of a segment that must be known to complete it", minimum=0.0)
+    segment_share: float = option(0.3, "share of a segment that must be known to complete it", minimum=0.0)
     edge_radius_px: int = option(3, "radius of the guided filter", unit="px", minimum=1)
     edge_levels: float = option(8.0, "brightness step that the guided filter keeps", unit="grey levels", minimum=0.1)
-    begin: float = option(1.0, "log-odds, averaged over seed_side, at which a region begins")
-    go_on: float = option(0.3, "log-odds at which a region ends")
+    begin: float = option(1.2, "log-odds, averaged over seed_side, at which a region begins")
+    go_on: float = option(0.4, "log-odds at which a region ends")
     seed_side: float = option(0.03, "side of the window of begin, share of the image's width", minimum=0.0)
     least_share: float = option(0.0008, "share of the image that a region has, at least", minimum=0.0)
     fit_stride_px: int = option(3, "grid of the matches that a pose is refined on", unit="px", minimum=1)

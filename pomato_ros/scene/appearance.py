@@ -28,9 +28,25 @@ def preference_for_match(
         at_rest: (h, w, 2) px in the earlier image.
         tuning: ``gate_levels``.
     """
-    moved, rested = (cv2.absdiff(newest, sample(earlier, pixels)).astype(np.float32) for pixels in (at_match, at_rest))
+    moved, rested = (unexplained(newest, earlier, pixels) for pixels in (at_match, at_rest))
     better = cv2.blur(rested - moved, (PATCH_PX, PATCH_PX))
     return np.clip(better / np.float32(tuning.gate_levels), 0.0, 1.0)
+
+
+def unexplained(newest: NDArray[np.uint8], earlier: NDArray[np.uint8], pixels: FloatArray) -> FloatArray:
+    """(h, w) grey levels by which a pixel is outside the range of the pixels next to its place in an earlier image.
+
+    An error of a pixel in the place explains that range, however steep the texture.
+
+    Args:
+        newest: (h, w).
+        earlier: (h, w).
+        pixels: (h, w, 2) px in the earlier image.
+    """
+    window = np.ones((PATCH_PX, PATCH_PX), np.uint8)
+    above = cv2.subtract(newest, sample(cv2.dilate(earlier, window), pixels))
+    below = cv2.subtract(sample(cv2.erode(earlier, window), pixels), newest)
+    return np.maximum(above, below).astype(np.float32)
 
 
 def mismatch_at_rest(
