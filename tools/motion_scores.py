@@ -20,7 +20,7 @@ import typer
 
 from pomato_ros.config import FlowTuning
 from pomato_ros.evaluation.davis import ASSUMED_FOCAL, find_sequences, read_image, read_mask
-from pomato_ros.evaluation.masks import intersection_over_union, region_similarity
+from pomato_ros.evaluation.metrics.masks import intersection_over_union, region_similarity
 from pomato_ros.geometry.rigid import compose, invert, pose_exp
 from pomato_ros.scene.flow import FlowCache
 from pomato_ros.scene.motion import MotionSegmenter
