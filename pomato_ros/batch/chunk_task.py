@@ -2,7 +2,7 @@
 
 import functools
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from pomato_ros.batch.store import Store
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.mapping.sources import frames_between
+from pomato_ros.mapping.sources import backend_for, frames_between
 from pomato_ros.structures import SceneEstimate
 
 GRID = (9, 12)  # rows and columns of the depth that a frame keeps, to place chunks on one another
@@ -90,10 +90,11 @@ def run_task(task: ChunkTask, store: Store, config: PomatoConfig) -> int:
     """
     if store.exists(task.file):
         return task.count
-    engine = _engine(config)
-    engine.reset()
     scenes: list[SceneEstimate] = []
     with open_input(task.uri) as frames:
+        backend = backend_for(next(frames_between(frames, 0, 1)), config.model.backend)
+        engine = _engine(replace(config, model=replace(config.model, backend=backend)))
+        engine.reset()
         for frame in frames_between(frames, task.start, task.count):
             scenes.extend(engine.advance(frame))
     if not scenes:

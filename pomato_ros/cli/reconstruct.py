@@ -17,7 +17,7 @@ from pomato_ros.mapping.pair_prediction import NetworkPairs
 from pomato_ros.mapping.reconstruct import Reconstruction
 from pomato_ros.mapping.reconstruct import reconstruct as reconstruct_frames
 from pomato_ros.mapping.solvers import AlignmentSolver, BundleSolver, ChunkSolver
-from pomato_ros.mapping.sources import open_frames
+from pomato_ros.mapping.sources import backend_for, open_frames
 from pomato_ros.mapping.static_map import PointCloud
 from pomato_ros.sinks.reconstruction_files import MovingPoints, write_reconstruction
 
@@ -51,13 +51,21 @@ def reconstruct(
     started = time.perf_counter()
     try:
         frames = open_frames(source)
-        solver = make_solver(method, checkpoint, pairs, dataclasses.replace(ALIGNMENT, iterations=iterations))
+        first = next(iter(frames))
+        backend = backend_for(first, ModelOptions().backend) if method == "bundle" else ModelOptions().backend
+        model = ModelOptions(checkpoint=checkpoint, backend=backend)
+        solver = make_solver(method, model, pairs, dataclasses.replace(ALIGNMENT, iterations=iterations))
         with Progress() as progress:
             task = progress.add_task("frames", total=len(frames) // stride or None)
             result = reconstruct_frames(
                 frames, solver, options, out / "chunks", lambda count: progress.advance(task, count)
             )
-        facts = {"source": source.name, "method": method, "seconds": round(time.perf_counter() - started, 1)}
+        facts = {
+            "source": source.name,
+            "method": method,
+            "backend": backend,
+            "seconds": round(time.perf_counter() - started, 1),
+        }
         viewer = partial(write_scene, out / "scene.rrd", source.name) if rerun else None
         summary = write_reconstruction(result, out, source.name, facts, viewer)
     except PomatoError as error:
@@ -78,13 +86,12 @@ def write_scene(
     write_rerun(path, reconstruction, static, moving, name)
 
 
-def make_solver(method: str, checkpoint: str, pairs: PairOptions, alignment: AlignmentOptions) -> ChunkSolver:
+def make_solver(method: str, model: ModelOptions, pairs: PairOptions, alignment: AlignmentOptions) -> ChunkSolver:
     """The solver with a name.
 
     Raises:
         typer.BadParameter: there is none.
     """
-    model = ModelOptions(checkpoint=checkpoint)
     if method == "bundle":
         return BundleSolver(dataclasses.replace(PomatoConfig(), model=model))
     if method == "alignment":

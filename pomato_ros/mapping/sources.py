@@ -187,3 +187,12 @@ def frames_between(sequence: FrameSequence, start: int, count: int) -> Iterator[
         yield from (read(number) for number in range(start, min(start + count, len(sequence))))
         return
     yield from islice(iter(sequence), start, start + count)
+
+
+def backend_for(first: Frame, otherwise: str) -> str:
+    """The backend of the sensors that a recording's first frame has; ``otherwise`` where it is an image alone."""
+    if first.intrinsics is None:
+        return otherwise
+    if first.depth_m is not None:
+        return "rgbd"
+    return "stereo" if first.right_rgb is not None else otherwise
