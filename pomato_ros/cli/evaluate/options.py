@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import PomatoError
+from pomato_ros.evaluation.score import EVERY_PIXEL
 
 TABLE_WIDTH = 150  # where the terminal does not say
 
@@ -17,6 +19,11 @@ Skip = Annotated[int, typer.Option(min=0, help="Begin so many seeds later: other
 Save = Annotated[Path | None, typer.Option(help="Folder for the result under this machine's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one flat JSON object as the last line.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: as num_threads.")]
+
+
+def network_config(weights: Path | None, threads: int) -> PomatoConfig:
+    """Options of a network whose every depth counts, also one of low confidence."""
+    return PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
 
 
 def open_console() -> Console:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pomato_ros.cli.evaluate.options import AsJson, Save, Skip, Threads, Weights, open_console, progress, report_failure
+from pomato_ros.cli.evaluate.options import (
+    AsJson,
+    Save,
+    Skip,
+    Threads,
+    Weights,
+    network_config,
+    open_console,
+    progress,
+    report_failure,
+)
 from pomato_ros.cli.oracle_page import OraclePage
 from pomato_ros.cli.results import conclude
 from pomato_ros.config import PomatoConfig
@@ -94,7 +104,7 @@ def evaluate_network(
 ) -> int:
     """The oracle's table with weights in its place; metres come from a depth sensor."""
     console = open_console()
-    config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    config = network_config(weights, threads)
 
     def measure() -> None:
         started_s, page = time.perf_counter(), OraclePage()

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pomato_ros.cli.evaluate.options import AsJson, Save, Threads, Weights, open_console, progress, report_failure
+from pomato_ros.cli.evaluate.options import (
+    AsJson,
+    Save,
+    Threads,
+    Weights,
+    network_config,
+    open_console,
+    progress,
+    report_failure,
+)
 from pomato_ros.cli.results import conclude
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
@@ -17,7 +26,6 @@ from pomato_ros.evaluation.protocols.table import protocol_table, summarise_layo
 from pomato_ros.evaluation.recorded import evaluate_recorded, find_recordings
 from pomato_ros.evaluation.recorded_report import davis_table, kitti_table, summarise_recorded
 from pomato_ros.evaluation.report import FlatValue
-from pomato_ros.evaluation.score import EVERY_PIXEL
 from pomato_ros.sources.dust3r.predictor import Predictor
 from pomato_ros.sources.dust3r.preprocess import prepare_frame
 
@@ -32,7 +40,7 @@ def evaluate_recordings(
 ) -> int:
     """Masks and poses on real recordings, beside an OpenCV pipeline."""
     console = open_console()
-    config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    config = network_config(weights, threads)
 
     def measure() -> None:
         if layout:

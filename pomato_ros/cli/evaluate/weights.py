@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pomato_ros.cli.evaluate.options import AsJson, Save, Skip, Threads, Weights, open_console, progress, report_failure
+from pomato_ros.cli.evaluate.options import (
+    AsJson,
+    Save,
+    Skip,
+    Threads,
+    Weights,
+    network_config,
+    open_console,
+    progress,
+    report_failure,
+)
 from pomato_ros.cli.evaluate.recorded import evaluate_real
 from pomato_ros.cli.evaluation_page import Row, draw_page, picture_row
 from pomato_ros.cli.results import conclude
@@ -81,7 +91,7 @@ def evaluate_weights(
 ) -> int:
     """Depth, poses, masks and tracks of weights on held-out rendered sequences, beside their baselines."""
     console = open_console()
-    config = PomatoConfig().with_values({"checkpoint": str(weights or ""), "num_threads": threads, **EVERY_PIXEL})
+    config = network_config(weights, threads)
 
     def measure() -> None:
         trial = network_trial(config)
