@@ -158,14 +158,19 @@ def dearest_step(run: TwinRun) -> float:
 
 
 def largest_error(found: WindowPrediction, truth: WindowPrediction, slot: int) -> float:
-    """Over all outputs of one frame that were asked for: the largest difference, relative to the largest value."""
+    """Over all outputs of one frame that were asked for: the largest difference, relative to the largest value.
+
+    A pixel that has a value in one of the two only, as where descriptors match in one only, is an infinite difference.
+    """
     worst = 0.0
     for order in ("from_key", "to_key"):
         for item in fields(PairPrediction):
             rows = getattr(getattr(found, order), item.name)
             whole = getattr(getattr(truth, order), item.name)
             if len(rows):
-                worst = max(worst, float((rows[found.row_of(slot)] - whole[slot]).abs().max() / whole.abs().max()))
+                row, expected = rows[found.row_of(slot)], whole[slot]
+                off = (row - expected).abs().masked_fill(row.isnan() & expected.isnan(), 0.0)
+                worst = max(worst, float(off.nan_to_num(nan=torch.inf).max() / whole.abs().nan_to_num().max()))
     return worst
 
 
