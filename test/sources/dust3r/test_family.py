@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pomato_ros.config import FULL_D2UST3R, FULL_FLOW4R, FULL_MAST3R, NetworkConfig
 from pomato_ros.errors import ConfigError
+from pomato_ros.sources.dust3r.cuda_graphs import Replays, record_eagerly
 from pomato_ros.sources.dust3r.family import make_network as untrained
 from pomato_ros.sources.dust3r.heads import Maps
 from pomato_ros.sources.dust3r.onnx_export import ExportPlan, plan_graphs, random_images, relative_error
@@ -109,6 +110,20 @@ def test_every_step_of_a_stream_is_what_the_slow_twin_says(network: Trunk, mode:
         truth = window_maps(network, torch.stack(network_inputs(now.frames)), now.key)
         for order, heads in (("from_key", wanted.from_key_heads), ("to_key", wanted.to_key_heads)):
             assert_rows(network, getattr(found, order), getattr(truth, order), wanted.slots, heads)
+
+
+@torch.inference_mode()
+def test_recorded_pieces_are_replayed_for_every_network(network: Trunk) -> None:
+    plain = WindowStream(network, torch.device("cpu"))
+    recorded = WindowStream(network, torch.device("cpu"), run=Replays(record_eagerly))
+    window = RollingWindow(WINDOW, OVERLAP, "anchored")
+    numbers = tuple(spec.number for spec in network.HEADS)
+    for step in range(9):
+        now = window.push(make_frame(step))
+        wanted = Wanted((len(now.frames) - 1,), numbers, numbers)
+        one, other = plain.maps(now, wanted), recorded.maps(now, wanted)
+        for order in ("from_key", "to_key"):
+            assert_rows(network, getattr(other, order), getattr(one, order), (0,), numbers)
 
 
 def assert_rows(network: Trunk, found: Maps, truth: Maps, slots: tuple[int, ...], heads: tuple[int, ...]) -> None:
