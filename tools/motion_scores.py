@@ -56,12 +56,12 @@ class SequenceScore:
 
 
 def main(
-    sequences: Annotated[int, typer.Option(help="Rendered sequences of each world; driving has half as many.")] = 6,
+    sequences: Annotated[int, typer.Option(help="Rendered sequences of each world; 0: none.")] = 6,
     davis: Annotated[Path | None, typer.Option(help="Folder of DAVIS sequences.")] = None,
     timing: Annotated[bool, typer.Option(help="Also the time of flow and segmentation.")] = True,
 ) -> None:
     """Print scores as JSON, one line each."""
-    for mode in ("depth", "mono"):
+    for mode in ("depth", "mono") if sequences else ():
         for world in WORLDS:
             count = (sequences + 1) // 2 if world == "driving" else sequences
             scores = [score_clip(clip, mode == "depth") for clip in clips(world, count)]
@@ -153,7 +153,7 @@ def score_davis(folder: Path) -> VideoScore:
 
 
 def times(scale: int, preset: str) -> dict[str, float]:
-    """Median ms a frame on one core: a call of DIS (fast), the flow of a step, and flow and segmentation together."""
+    """Median processor ms a frame: a call of DIS (fast), the flow of a step, flow and segmentation together."""
     cv2.setNumThreads(1)
     clip = next(clips("same", 1))
     size_wh = scale * SIZE_WH[0], scale * SIZE_WH[1]
@@ -168,16 +168,16 @@ def times(scale: int, preset: str) -> dict[str, float]:
         asked: list[int] = []
         pose = partial(_true_pose, poses, t)
         depth = _enlarged(depth_map(clip, t), size_wh)
-        clock = [time.perf_counter()]
+        clock = [time.process_time()]
         flow.push(t, gray)
         segmenter.update(gray, camera, partial(_recorded, flow, asked), depth=depth, pose=pose)
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         twin.push(t, gray)
         for gap in asked:
             twin.correspondence(gap)
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         dis.calc(gray, grays[max(0, t - 1)], None)
-        rows.append(np.diff([*clock, time.perf_counter()]))
+        rows.append(np.diff([*clock, time.process_time()]))
     total, alone, call = 1e3 * np.median(rows[9:], axis=0)
     return {"dis_fast_call": float(call), "flow": float(alone), "flow_and_motion": float(total)}
 
