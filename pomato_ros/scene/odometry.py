@@ -5,6 +5,7 @@ fine one measures all landmarks in view with the patches of their own keyframes,
 takes in what the frame says of the landmarks' depth and, where the view has left the map, makes a keyframe of it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from pomato_ros.scene.patches import (
     structure_tensors,
 )
 from pomato_ros.scene.pose import (
+    LEAST_DEPTH,
     AbsolutePrior,
     Matches,
     NoiseLevel,
@@ -46,7 +48,6 @@ from pomato_ros.scene.relocalisation import Relocaliser
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
 FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
-LEAST_DEPTH = 1e-3  # a landmark nearer than that, or behind, takes no part
 OCCUPANCY_GRID = (6, 8)  # rows, columns
 
 
@@ -248,10 +249,41 @@ class Odometry:
         self.noise = blended(self.noise, shown, tuning)
         gates = (tuning.middle_gate, tuning.gate)
         fit = fit_pose(matches, frame.intrinsics, fit.world_from_camera, gates, self.noise, priors)
+        fit = self._larger_world(frame, matches, fit)
         inliers = np.count_nonzero(fit.inliers)
         if inliers < max(tuning.least_inliers, tuning.least_inlier_ratio * len(index)):
             return None
         return _Measured(index, matches, fit)
+
+    def _larger_world(self, frame: FrameInput, matches: Matches, fit: PoseFit) -> PoseFit:
+        """``fit``, or the fit on its outliers where they agree on a motion and cover more surface.
+
+        What is at rest encloses what moves: a near mover may fill the image, but seldom has the larger surface.
+        Landmarks are spread over the image evenly, so that each stands for an area that grows with its depth squared.
+        """
+        tuning, outliers = self.tuning, ~fit.inliers
+        if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
+            return fit
+        gate_px = tuning.ransac_gate_px * frame.gray.shape[1] / 640.0
+        noise = NoiseLevel(min(self.noise.pixel, tuning.rival_noise), min(self.noise.depth, tuning.rival_noise))
+        gates = (tuning.middle_gate, tuning.gate)
+        depth = (matches.points_world - fit.world_from_camera[:3, 3]) @ fit.world_from_camera[:3, 2]
+        weighted = dataclasses.replace(matches, surface=surface_weights(depth, 2.0, tuning.rival_most_surface))
+        best, surface = fit, 0.0
+        far = depth >= np.median(depth)
+        for rows in (None, outliers, far):
+            proposal = (
+                fit.world_from_camera
+                if rows is None
+                else ransac_pose(matches.select(rows), frame.intrinsics, gate_px)
+            )
+            if proposal is None:
+                continue
+            rival = fit_pose(weighted, frame.intrinsics, proposal, gates, noise)
+            found = surface_of(matches, rival.inliers, rival.world_from_camera)
+            if np.count_nonzero(rival.inliers) >= tuning.least_inliers and found > surface:
+                best, surface = rival, found
+        return best
 
     def _measure(self, frame: FrameInput, pose: PoseArray) -> tuple[NDArray[np.int64], PoseArray]:
         """Rows of landmarks found in the frame when the camera is near ``pose``, and their pixels (n, 2)."""
@@ -310,6 +342,7 @@ class Odometry:
             pixel_covariance=covariance,
             inverse_depth=inverse,
             inverse_depth_std=std,
+            surface=surface_weights(camera[:, 2], tuning.surface_power, tuning.most_surface),
         )
 
     def _project(self, index: NDArray[np.int64], pose: PoseArray, intrinsics: Intrinsics) -> PoseArray:
@@ -432,6 +465,18 @@ class Odometry:
             outlier_streak=np.zeros(len(pixels), np.int64),
             last_pixel=pixels.copy(),
         )
+
+
+def surface_weights(depth: PoseArray, power: float, most: float) -> PoseArray:
+    """(n,) weights of landmarks by depth (n,), relative to the median."""
+    depth = np.maximum(depth, LEAST_DEPTH)
+    return np.asarray(np.clip((depth / np.median(depth)) ** power, 1.0 / most, most)) if len(depth) else depth
+
+
+def surface_of(matches: Matches, rows: MaskArray, world_from_camera: PoseArray) -> float:
+    """Surface that some landmarks stand for, up to a factor: the sum of their squared depths in the camera."""
+    depth = (matches.points_world[rows] - world_from_camera[:3, 3]) @ world_from_camera[:3, 2]
+    return float((depth**2).sum())
 
 
 def clear_of_edges(valid: MaskArray, pixels: int) -> MaskArray:

@@ -22,6 +22,8 @@ from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_
 from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
 MEDIAN_CHI2 = {1: 0.455, 2: 1.386}  # medians of the chi-square distribution by degrees of freedom
+LEAST_DEPTH = 1e-3  # nearer points, and those behind the camera, say nothing
+BEHIND_VARIANCE = 1e18
 FEWEST_FOR_NOISE = 10  # residuals that a variance factor is estimated from
 RANSAC_DRAWS = 200
 
@@ -46,6 +48,7 @@ class Matches:
     pixel_covariance: PoseArray  # (n, 2, 2) px^2
     inverse_depth: PoseArray  # (n,) measured in this frame; NaN where it was not
     inverse_depth_std: PoseArray  # (n,)
+    surface: PoseArray  # (n,) weight: surface that the landmark stands for, relative to the others'
 
     def select(self, index: MaskArray | NDArray[np.int64]) -> "Matches":
         """Some of the rows."""
@@ -127,10 +130,10 @@ class _Problem:
         weights = self._weights(world_from_camera)
         whitened = np.einsum("nij,nj->ni", weights, residuals)
         robust, costs = geman_mcclure(np.einsum("ni,ni->n", residuals, whitened), self.gate)
-        scaled = jacobians * robust[:, None, None]
+        scaled = jacobians * (self.matches.surface * robust)[:, None, None]
         matrix = np.tensordot(scaled, weights @ jacobians, axes=((0, 1), (0, 1)))
         gradient = np.tensordot(scaled, whitened, axes=((0, 1), (0, 1)))
-        cost = float(costs.sum())
+        cost = float((self.matches.surface * costs).sum())
         for prior in self.priors:
             step = displacement(prior.world_from_camera, world_from_camera)
             matrix = matrix + prior.information
@@ -194,6 +197,8 @@ def covariances_at(
     covariance[~measured, 2, :] = 0.0
     covariance[~measured, :, 2] = 0.0
     covariance[:, 2, 2] += np.where(measured, noise.depth * matches.inverse_depth_std**2, 1.0)
+    behind = points[:, 2] < LEAST_DEPTH
+    covariance[behind] = BEHIND_VARIANCE * np.eye(3)
     return covariance
 
 
