@@ -383,12 +383,11 @@ class OdometryTuning:
     ransac_gate_px: float = 6.0
     least_inliers: int = 15  # landmarks that a pose needs,
     least_inlier_ratio: float = 0.2  # and share of those that were measured
-    rival_share: float = 0.15  # of the landmarks must be outliers for them to be asked for a motion of their own
-    rival_surface: float = 1.3  # times the surface of the inliers that they must cover to be taken for the world
-    surface_power: float = 1.0  # surface grows with depth squared; half of it keeps near landmarks useful
-    most_surface: float = 4.0
-    rival_noise: float = 4.0
-    rival_most_surface: float = 30.0
+    surface_power: float = 1.0  # weight of a landmark by its depth; its surface grows with the square of it
+    most_surface: float = 4.0  # bound of that weight
+    rival_share: float = 0.15  # of the landmarks must be outliers for a rival motion to be looked for,
+    rival_surface: float = 1.3  # which must cover so many times the surface,
+    rival_noise: float = 4.0  # at a noise level of at most so much
     acceleration_m_s2: float = 10.0  # std of the camera's; a hand-held camera reaches 1 g
     angular_acceleration_rad_s2: float = 60.0  # a hand-held camera shaken
     speed_m_s: float = 1.0  # std while no velocity is known

@@ -5,7 +5,6 @@ fine one measures all landmarks in view with the patches of their own keyframes,
 takes in what the frame says of the landmarks' depth and, where the view has left the map, makes a keyframe of it.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -256,32 +255,27 @@ class Odometry:
         return _Measured(index, matches, fit)
 
     def _larger_world(self, frame: FrameInput, matches: Matches, fit: PoseFit) -> PoseFit:
-        """``fit``, or the fit on its outliers where they agree on a motion and cover more surface.
+        """``fit``, or a fit on its outliers or on what is far, where that covers clearly more surface.
 
         What is at rest encloses what moves: a near mover may fill the image, but seldom has the larger surface.
         Landmarks are spread over the image evenly, so that each stands for an area that grows with its depth squared.
+        Rivals are compared at a noise level that a compromise between two motions has not raised yet.
         """
         tuning, outliers = self.tuning, ~fit.inliers
         if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
             return fit
-        gate_px = tuning.ransac_gate_px * frame.gray.shape[1] / 640.0
         noise = NoiseLevel(min(self.noise.pixel, tuning.rival_noise), min(self.noise.depth, tuning.rival_noise))
+        gate_px = tuning.ransac_gate_px * frame.gray.shape[1] / 640.0
         gates = (tuning.middle_gate, tuning.gate)
-        depth = (matches.points_world - fit.world_from_camera[:3, 3]) @ fit.world_from_camera[:3, 2]
-        weighted = dataclasses.replace(matches, surface=surface_weights(depth, 2.0, tuning.rival_most_surface))
-        best, surface = fit, 0.0
-        far = depth >= np.median(depth)
-        for rows in (None, outliers, far):
-            proposal = (
-                fit.world_from_camera
-                if rows is None
-                else ransac_pose(matches.select(rows), frame.intrinsics, gate_px)
-            )
+        own = fit_pose(matches, frame.intrinsics, fit.world_from_camera, gates, noise)
+        best, surface = fit, surface_of(matches, own.inliers, own.world_from_camera)
+        for rows in (outliers, matches.surface >= np.median(matches.surface)):
+            proposal = ransac_pose(matches.select(rows), frame.intrinsics, gate_px)
             if proposal is None:
                 continue
-            rival = fit_pose(weighted, frame.intrinsics, proposal, gates, noise)
+            rival = fit_pose(matches, frame.intrinsics, proposal, gates, noise)
             found = surface_of(matches, rival.inliers, rival.world_from_camera)
-            if np.count_nonzero(rival.inliers) >= tuning.least_inliers and found > surface:
+            if np.count_nonzero(rival.inliers) >= tuning.least_inliers and found > tuning.rival_surface * surface:
                 best, surface = rival, found
         return best
 
