@@ -16,6 +16,7 @@ from pomato_ros.structures import PoseArray
 State = TypeVar("State")
 DAMPING_START = 1e-4  # of the diagonal of the normal matrix (Levenberg-Marquardt)
 DAMPING_MOST = 1e6
+LEAST_CONDITION = 1e-14  # of the largest eigenvalue: smaller ones count as this
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class NormalEquations:
     matrix: PoseArray  # (p, p)
     gradient: PoseArray  # (p,)
     cost: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether they can be solved at all."""
+        return bool(np.isfinite(self.matrix).all() and np.isfinite(self.gradient).all() and np.isfinite(self.cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,10 @@ class Solution(Generic[State]):
     converged: bool
 
     def covariance(self) -> PoseArray:
-        """(p, p) inverse of the normal matrix; of unit variance factor."""
-        return np.asarray(np.linalg.inv(self.normal.matrix), np.float64)
+        """(p, p) inverse of the normal matrix, of unit variance factor; what nothing determines is large."""
+        values, vectors = np.linalg.eigh(0.5 * (self.normal.matrix + self.normal.matrix.T))
+        floor = max(float(values[-1]), 1.0) * LEAST_CONDITION
+        return np.asarray((vectors / np.maximum(values, floor)) @ vectors.T)
 
 
 def minimise(
@@ -56,17 +64,16 @@ def minimise(
         state: the start.
         iterations: most of them.
         tolerance: a step shorter than so many standard deviations (``step^T H step < tolerance^2``) is the last.
-
-    Raises:
-        LinAlgError: the problem determines nothing: its normal matrix is not finite.
     """
     normal = linearise(state)
+    if not normal.is_finite:
+        return Solution(state, NormalEquations(np.eye(len(normal.gradient)), normal.gradient, np.inf), 0, False)
     damping = DAMPING_START
     for iteration in range(iterations):
         step = damped_step(normal, damping)
         candidate = retract(state, step)
         found = linearise(candidate)
-        if not found.cost <= normal.cost * (1.0 + 1e-9):
+        if not found.is_finite or found.cost > normal.cost * (1.0 + 1e-9):
             damping *= 10.0
             if damping > DAMPING_MOST:
                 return Solution(state, normal, iteration + 1, True)
@@ -80,13 +87,13 @@ def minimise(
 
 
 def damped_step(normal: NormalEquations, damping: float) -> PoseArray:
-    """(p,) ``-(H + damping diag(H))^-1 g``."""
+    """(p,) ``-(H + damping diag(H))^-1 g``, by least squares where that matrix is singular."""
     diagonal = np.diag(normal.matrix)
     damped = normal.matrix + np.diag(damping * diagonal + 1e-12 * (1.0 + diagonal.max(initial=0.0)))
-    if not np.isfinite(damped).all():
-        raise LinAlgError("expected finite normal equations; check the residuals' covariances")
-    step: PoseArray = -cho_solve(cho_factor(damped, check_finite=False), normal.gradient, check_finite=False)
-    return step
+    try:
+        return np.asarray(-cho_solve(cho_factor(damped, check_finite=False), normal.gradient, check_finite=False))
+    except LinAlgError:
+        return np.asarray(-np.linalg.lstsq(damped, normal.gradient, rcond=None)[0])
 
 
 def geman_mcclure(squared: PoseArray, gate: float) -> tuple[PoseArray, PoseArray]:
