@@ -17,7 +17,8 @@ from pomato_ros.mapping.image_tracks import ImageTracks
 
 PIXEL_SIGMA = 0.3  # of a followed feature
 OUTLIER_PX = 2.5
-TURN_SIGMA_RAD, STEP_SIGMA = 0.05, 0.5  # of the motion between neighbours: rad, and share of the median step
+LOOSE_MOTION = (0.05, 0.5)  # for poses of a network
+TIGHT_MOTION = (0.003, 0.1)  # for poses of a metric sensor
 FIXED_SIGMA = 1e-4
 LEAST_STEP = 1e-3
 LOSS_WIDTH = 3.0  # sigmas at which an observation begins to lose its say
@@ -35,6 +36,7 @@ class BundleProblem:
         depth: (n, h, w), 0 or NaN where unknown, in the unit of the poses.
         depth_sigma: relative standard deviation of depth.
         tracks: features that were followed.
+        motion_sigma: of the motion between neighbours: rotation in rad, translation as a share of the median step.
     """
 
     world_from_camera: NDArray[np.float64]
@@ -42,6 +44,7 @@ class BundleProblem:
     depth: NDArray[np.float32]
     depth_sigma: float
     tracks: ImageTracks
+    motion_sigma: tuple[float, float] = LOOSE_MOTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def _solve(
     seen = np.unique(tracks.track)
     for track in seen:
         values.insert(_point_key(gtsam, track), points[track])
-    _add_motion(gtsam, graph, poses)
+    _add_motion(gtsam, graph, poses, problem.motion_sigma)
     _add_observations(gtsam, graph, problem, tracks)
     parameters = gtsam.LevenbergMarquardtParams()
     parameters.setMaxIterations(ITERATIONS)
@@ -135,13 +138,14 @@ def _solve(
     return refined, placed
 
 
-def _add_motion(gtsam: Any, graph: Any, poses: NDArray[np.float64]) -> None:
+def _add_motion(gtsam: Any, graph: Any, poses: NDArray[np.float64], motion_sigma: tuple[float, float]) -> None:
     """The first camera stays; neighbours keep about the motion that they had."""
     fixed = gtsam.noiseModel.Isotropic.Sigma(6, FIXED_SIGMA)
     graph.add(gtsam.PriorFactorPose3(_camera_key(gtsam, 0), gtsam.Pose3(poses[0]), fixed))
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1)
-    step_sigma = max(STEP_SIGMA * float(np.median(steps)), LEAST_STEP) if len(steps) else 1.0
-    loose = gtsam.noiseModel.Diagonal.Sigmas(np.array([TURN_SIGMA_RAD] * 3 + [step_sigma] * 3))
+    turn_sigma, step_share = motion_sigma
+    step_sigma = max(step_share * float(np.median(steps)), LEAST_STEP) if len(steps) else 1.0
+    loose = gtsam.noiseModel.Diagonal.Sigmas(np.array([turn_sigma] * 3 + [step_sigma] * 3))
     for number in range(len(poses) - 1):
         motion = gtsam.Pose3(invert(poses[number]) @ poses[number + 1])
         keys = _camera_key(gtsam, number), _camera_key(gtsam, number + 1)

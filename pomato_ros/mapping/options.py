@@ -43,8 +43,8 @@ class AlignmentOptions:
 class ReconstructionOptions:
     """How a long sequence is cut and fused."""
 
-    chunk: int = option(40, "frames that are aligned together", unit="frames", minimum=3)
-    overlap: int = option(10, "frames that neighbouring chunks share", unit="frames", minimum=2)
+    chunk: int = option(80, "frames that are aligned together", unit="frames", minimum=3)
+    overlap: int = option(20, "frames that neighbouring chunks share", unit="frames", minimum=2)
     stride: int = option(1, "every so many frames of the source are used", unit="frames", minimum=1)
     max_frames: int = option(0, "frames that are read at most; 0: all", unit="frames", minimum=0)
     batch: int = option(8, "pairs that the network evaluates at once", minimum=1)

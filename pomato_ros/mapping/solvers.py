@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pomato_ros.config import PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import UnusableFrame
-from pomato_ros.mapping.bundle import BundleProblem, adjust
+from pomato_ros.mapping.bundle import LOOSE_MOTION, TIGHT_MOTION, BundleProblem, adjust
 from pomato_ros.mapping.chunk import align_chunk
 from pomato_ros.mapping.chunk_result import ChunkResult
 from pomato_ros.mapping.depth_refinement import agreed_depth, corrected_depth
@@ -83,7 +83,8 @@ class BundleSolver:
         metric = all(frame.depth_m is not None or frame.baseline_m is not None for frame in frames)
         tracks = follow_images(list(images), ~moving)
         sigma = SENSOR_DEPTH_SIGMA if metric else NETWORK_DEPTH_SIGMA
-        result = adjust(BundleProblem(poses, matrix, depth, sigma, tracks))
+        motion = TIGHT_MOTION if metric else LOOSE_MOTION
+        result = adjust(BundleProblem(poses, matrix, depth, sigma, tracks, motion))
         if not metric:
             depth = multi_view_depth(images, moving, corrected_depth(depth, result), result.world_from_camera, matrix)
         before = adjusted_share(len(tracks.track), len(result.inliers.track))
