@@ -94,6 +94,8 @@ def test_weights_held_in_half_precision_give_what_autocast_gives(network: Pomato
 def test_the_facts_name_the_weights_and_how_they_run(network: Pomato, weights: Path) -> None:
     facts = Predictor.from_options(options(weights, precision="bf16")).describe()
     assert facts == {
+        "backend": "pomato",
+        "metric": False,
         "checkpoint": str(weights),
         "sha256": file_sha256(weights),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
