@@ -307,7 +307,7 @@ class MotionTuning:
     """
 
     gaps: tuple[int, ...] = (1, 2, 4, 8)  # frames back that are compared, in turn
-    gaps_per_step: int = option(2, "gaps compared in a step", minimum=1)
+    gaps_per_step: int = option(1, "gaps compared in a step", minimum=1)
     work_side_px: int = option(200, "long side of the grid of residuals, at most", unit="px", minimum=16)
     motion_px: float = option(6.0, "standard deviation of the residuals of what moves", unit="px", minimum=0.1)
     least_sigma_px: float = option(
