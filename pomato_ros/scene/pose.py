@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.least_squares import NormalEquations, geman_mcclure, minimise
-from pomato_ros.geometry.rigid import cross_matrix, invert, pose_from, rotation_exp, rotation_log
+from pomato_ros.geometry.rigid import invert, pose_from, rotation_exp, rotation_log
 from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
 MEDIAN_CHI2 = {1: 0.455, 2: 1.386}  # medians of the chi-square distribution by degrees of freedom
@@ -122,18 +122,19 @@ class _Problem:
     gate: float
     noise: NoiseLevel
     priors: tuple[AbsolutePrior, ...]
-    weights: PoseArray | None = None  # (n, 3, 3) inverse covariances
+    roots: PoseArray | None = None  # (n, 3, 3) of the inverse covariances
 
     def linearise(self, world_from_camera: PoseArray) -> NormalEquations:
         """Normal equations at a pose; step axes are the camera's."""
         residuals, jacobians = residuals_at(self.matches, self.intrinsics, world_from_camera)
-        weights = self._weights(world_from_camera)
-        whitened = np.einsum("nij,nj->ni", weights, residuals)
-        robust, costs = geman_mcclure(np.einsum("ni,ni->n", residuals, whitened), self.gate)
-        scaled = jacobians * (self.matches.surface * robust)[:, None, None]
-        matrix = np.tensordot(scaled, weights @ jacobians, axes=((0, 1), (0, 1)))
-        gradient = np.tensordot(scaled, whitened, axes=((0, 1), (0, 1)))
-        cost = float((self.matches.surface * costs).sum())
+        roots = self._roots(world_from_camera)
+        white = np.matmul(roots, np.concatenate((jacobians, residuals[..., None]), axis=2))
+        robust, costs = geman_mcclure((white[..., 6] ** 2).sum(axis=1), self.gate)
+        weights = self.matches.surface * robust
+        rows = white.reshape(-1, 7)
+        products = (rows * np.repeat(weights, 3)[:, None]).T @ rows
+        matrix, gradient = products[:6, :6], products[:6, 6]
+        cost = float(self.matches.surface @ costs)
         for prior in self.priors:
             step = displacement(prior.world_from_camera, world_from_camera)
             matrix = matrix + prior.information
@@ -144,15 +145,17 @@ class _Problem:
     def squared(self, world_from_camera: PoseArray) -> PoseArray:
         """(n,) squared Mahalanobis distances at a pose."""
         residuals, _ = residuals_at(self.matches, self.intrinsics, world_from_camera)
-        return np.einsum("ni,nij,nj->n", residuals, self._weights(world_from_camera), residuals)
+        white = np.matmul(self._roots(world_from_camera), residuals[..., None])[..., 0]
+        return np.asarray((white**2).sum(axis=1), np.float64)
 
-    def _weights(self, world_from_camera: PoseArray) -> PoseArray:
-        if self.weights is None:
+    def _roots(self, world_from_camera: PoseArray) -> PoseArray:
+        """(n, 3, 3) lower triangular R with ``R^T R = S^-1``: rows of residuals become independent, of variance 1."""
+        if self.roots is None:
             covariances = covariances_at(self.matches, self.intrinsics, world_from_camera, self.noise)
-            weights = np.asarray(np.linalg.inv(covariances), np.float64)
-            weights[~np.isfinite(self.matches.inverse_depth), 2, 2] = 0.0
-            self.weights = weights
-        return self.weights
+            roots = np.asarray(np.linalg.inv(np.linalg.cholesky(covariances)), np.float64)
+            roots[~np.isfinite(self.matches.inverse_depth), 2, :] = 0.0
+            self.roots = roots
+        return self.roots
 
 
 def residuals_at(matches: Matches, intrinsics: Intrinsics, world_from_camera: PoseArray) -> tuple[PoseArray, PoseArray]:
@@ -161,16 +164,22 @@ def residuals_at(matches: Matches, intrinsics: Intrinsics, world_from_camera: Po
     For a step (v, omega) of the camera in its own axes a point moves by ``-v - omega x X_c``.
     """
     points = (matches.points_world - world_from_camera[:3, 3]) @ world_from_camera[:3, :3]
-    x, y, z = points.T
-    inverse = 1.0 / np.maximum(z, 1e-6)
+    x, y = points[:, 0], points[:, 1]
+    inverse = 1.0 / np.maximum(points[:, 2], 1e-6)
+    right, down = x * inverse, y * inverse  # on the plane at depth 1
+    fx, fy = intrinsics.fx_px, intrinsics.fy_px
     residuals = np.empty_like(points)
-    residuals[:, 0] = matches.pixels[:, 0] - (intrinsics.fx_px * x * inverse + intrinsics.cx_px)
-    residuals[:, 1] = matches.pixels[:, 1] - (intrinsics.fy_px * y * inverse + intrinsics.cy_px)
+    residuals[:, 0] = matches.pixels[:, 0] - (fx * right + intrinsics.cx_px)
+    residuals[:, 1] = matches.pixels[:, 1] - (fy * down + intrinsics.cy_px)
     residuals[:, 2] = np.where(np.isfinite(matches.inverse_depth), matches.inverse_depth - inverse, 0.0)
-    by_step = np.empty((len(points), 3, 6))
-    by_step[:, :, :3] = -np.eye(3)
-    by_step[:, :, 3:] = cross_matrix(points)
-    return residuals, -measurement_slopes(points, intrinsics) @ by_step
+    slopes = np.zeros((len(points), 3, 6))
+    slopes[:, 0, 0], slopes[:, 0, 2] = fx * inverse, -fx * right * inverse
+    slopes[:, 0, 3], slopes[:, 0, 4], slopes[:, 0, 5] = -fx * right * down, fx * (1.0 + right**2), -fx * down
+    slopes[:, 1, 1], slopes[:, 1, 2] = fy * inverse, -fy * down * inverse
+    slopes[:, 1, 3], slopes[:, 1, 4], slopes[:, 1, 5] = -fy * (1.0 + down**2), fy * right * down, fy * right
+    slopes[:, 2, 2] = -(inverse**2)
+    slopes[:, 2, 3], slopes[:, 2, 4] = -down * inverse, right * inverse
+    return residuals, slopes
 
 
 def measurement_slopes(points_camera: PoseArray, intrinsics: Intrinsics) -> PoseArray:

@@ -51,12 +51,10 @@ def image_velocity(points_camera: PoseArray, velocity: PoseArray, intrinsics: In
     ``dX/dt = -v - omega x X`` (Longuet-Higgins and Prazdny 1980).
     """
     x, y, z = points_camera.T
+    vx, vy, vz, wx, wy, wz = velocity.tolist()
     inverse = 1.0 / np.maximum(z, 1e-6)
-    rate = -velocity[:3] - np.cross(velocity[3:], points_camera)
-    return np.stack(
-        (
-            intrinsics.fx_px * (rate[:, 0] - x * inverse * rate[:, 2]) * inverse,
-            intrinsics.fy_px * (rate[:, 1] - y * inverse * rate[:, 2]) * inverse,
-        ),
-        axis=-1,
-    )
+    toward = (vz + wx * y - wy * x) * inverse  # rate at which the depth shrinks, over the depth
+    rates = np.empty((len(points_camera), 2))
+    rates[:, 0] = intrinsics.fx_px * (x * toward - vx - wy * z + wz * y) * inverse
+    rates[:, 1] = intrinsics.fy_px * (y * toward - vy - wz * x + wx * z) * inverse
+    return rates
