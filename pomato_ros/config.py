@@ -409,6 +409,7 @@ class OdometryTuning:
 
 
 BACKENDS = ("rgbd", "stereo", *ARCHITECTURES)  # as in pomato_ros.sources.registry
+AUTO, MONOCULAR = "auto", "pomato"  # and what the first is where no sensor decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,11 +417,12 @@ class ModelOptions:
     """What measures geometry: which backend, which weights, on what device."""
 
     backend: str = option(
-        "pomato",
+        AUTO,
         "source of geometry: a depth camera on `depth/image` (rgbd), a stereo pair with `right/image` (stereo), or a "
         "network that sees the frames of one camera: POMATO (pomato) or, with weights of yours in `checkpoint`, MASt3R "
-        "(mast3r), D²USt3R (d2ust3r) or Flow4R (flow4r)",
-        choices=BACKENDS,
+        "(mast3r), D²USt3R (d2ust3r) or Flow4R (flow4r); auto: the node decides when it is activated, rgbd where "
+        "`depth/image` has a publisher, stereo where `right/image` has one, else pomato",
+        choices=(AUTO, *BACKENDS),
     )
     checkpoint: str = option(
         "", "weights file (.safetensors or an official .pth); empty means the bundled nano weights, which are POMATO's"
@@ -435,6 +437,12 @@ class ModelOptions:
     reuse: bool = option(
         True, "keep what the network made of earlier frames of the window; false recomputes it, to compare with"
     )
+
+    @property
+    def named_backend(self) -> str:
+        """The backend, with auto as the one that needs no sensor beside the camera."""
+        return MONOCULAR if self.backend == AUTO else self.backend
+
     compile: bool = option(
         True,
         "on a GPU, record the network's pieces once for each size and replay them (CUDA graphs); false runs them one "
@@ -618,6 +626,19 @@ class SensorOptions:
     )
     depth_range_max: float = option(
         0.0, "depth of the sensor beyond this is not used; 0 means as its kind has it", unit="m", minimum=0.0
+    )
+    depth_transport: str = option(
+        "raw",
+        "subscribe to `depth/image` itself or to its PNG form `depth/image/compressedDepth`",
+        choices=("raw", "compressedDepth"),
+    )
+    depth_max_offset: float = option(
+        0.0,
+        "most time between an image and the depth or right image that is paired with it; 0 means half the interval "
+        "between images",
+        unit="s",
+        minimum=0.0,
+        maximum=1.0,
     )
     stereo_method: str = option(
         "hh4",

@@ -78,7 +78,7 @@ class ScenePipeline:
         observed = time.perf_counter()
         scene = self.estimator.update(window, observation)
         seconds = {"model": observed - started, "scene": time.perf_counter() - observed}
-        return dataclasses.replace(scene, stage_seconds=seconds)
+        return dataclasses.replace(scene, stage_seconds=seconds, facts=observation.facts)
 
     @property
     def warmup_count(self) -> int:
@@ -110,7 +110,7 @@ def build_pipeline(config: PomatoConfig) -> Pipeline:
         CheckpointError: the weights cannot be used.
         ConfigError: an option cannot be met on this machine or with this backend.
     """
-    backend = config.model.backend
+    backend = config.model.named_backend
     if backend in ARCHITECTURES:
         return PointmapPipeline(config)
     return ScenePipeline(config, SOURCES[backend](config))

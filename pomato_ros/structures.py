@@ -241,6 +241,7 @@ class SceneEstimate:
     left_out: str = ""  # what the source was not asked for, and why; empty: nothing
     scale_std: float = float("nan")  # standard deviation of the log of the world's unit; NaN if not estimated
     objects: ObjectSet = field(default_factory=no_objects)
+    facts: dict[str, float] = field(default_factory=dict)  # the source's figures for diagnostics, by name
 
     @property
     def depth(self) -> FloatArray:

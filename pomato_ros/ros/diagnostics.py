@@ -8,8 +8,10 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.depth_frames import DEPTH_DROPS
 from pomato_ros.ros.perception import SILENT_INTERVALS
-from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus
+from pomato_ros.ros.right_frames import RIGHT_DROPS
+from pomato_ros.ros.status import EngineStatus, InputStatus, NodeStatus, SensorStatus
 from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.structures import BudgetState, TrackingState
 
@@ -24,6 +26,12 @@ BEST_EFFORT_REMEDY = (
     "FASTRTPS_DEFAULT_PROFILES_FILE (by default Fast DDS drops most messages above half a megabyte)"
 )
 RELIABLE_REMEDY = "it is reliable, so the link or its publisher's queue is too small: send smaller or fewer images"
+STEREO_REMEDIES = {
+    "swapped": "exchange left and right, images and camera_info",
+    "unrectified": "rows of both images do not agree; calibrate the pair again",
+    "unsynchronised": "the images are of different times; trigger both cameras together",
+}
+METRIC_SOURCES = {"rgbd": "the depth camera", "stereo": "the stereo baseline"}  # by backend
 METRIC_STD = 0.1  # lengths within ten percent are called metric
 DROP_KINDS = ("undecodable", "bad_stamp", "unconfirmed", "repeated", "late", "no_camera_info", "unusable", "waiting")
 OK, WARN, ERROR, STALE = (
@@ -119,8 +127,51 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "focal_px",
         "focal_from",
     ),
+    "depth": (
+        "topic",
+        "publishers",
+        "reliability",
+        "received",
+        "lost",
+        "rate_hz",
+        "paired",
+        "unpaired",
+        "last_unpaired",
+        "offset_ms",
+        "valid_share",
+        "used_as",
+        "dropped",
+        *(f"dropped_{kind}" for kind in DEPTH_DROPS),
+        "last_drop",
+    ),
+    "right": (
+        "topic",
+        "publishers",
+        "reliability",
+        "received",
+        "lost",
+        "rate_hz",
+        "paired",
+        "unpaired",
+        "last_unpaired",
+        "offset_ms",
+        "used_as",
+        "dropped",
+        *(f"dropped_{kind}" for kind in RIGHT_DROPS),
+        "last_drop",
+        "baseline_m",
+        "valid_share",
+        "matched_share",
+        "vertical_offset_px",
+        "vertical_spread_px",
+        "swapped",
+        "unrectified",
+        "unsynchronised",
+    ),
     "model": (
         "lifecycle",
+        "backend",
+        "backend_reason",
         "checkpoint",
         "sha256",
         "parameters",
@@ -141,6 +192,8 @@ def build_statuses(node_name: str, status: NodeStatus, config: PomatoConfig) -> 
         "output": output_part(status),
         "tracking": tracking_part(status, config),
         "scale": scale_part(status, config),
+        "depth": depth_part(status),
+        "right": right_part(status),
         "model": model_part(status),
     }
     return [diagnostic_status(node_name, component, *parts[component]) for component in DIAGNOSTIC_KEYS]
@@ -407,10 +460,10 @@ def scale_part(status: NodeStatus, config: PomatoConfig) -> tuple[bytes, str, Va
     scene, source, came = status.scene, config.scale.scale_source, status.scale_input
     focal_from = {None: "", True: "camera_info", False: "estimated"}[scene.intrinsics_known]
     values = {
-        "source": source,
+        "source": METRIC_SOURCES.get(status.engine.backend, source),
         "metres_per_unit": scene.metres_per_unit,
         "scale_std": scene.scale_std,
-        "metric": metric_word(source, scene.scale_std),
+        "metric": "yes" if status.engine.backend in METRIC_SOURCES else metric_word(source, scene.scale_std),
         "input_topic": came.stream.topic,
         "input_publishers": came.stream.publishers if came.stream.topic else None,
         "input_messages": came.messages_in if came.stream.topic else None,
@@ -436,6 +489,8 @@ def metric_word(source: str, scale_std: float | None) -> str:
 def scale_verdict(status: NodeStatus, source: str) -> tuple[bytes, str]:
     """Level and message of the scale: what keeps the sensor that was asked from telling it."""
     scene, came = status.scene, status.scale_input
+    if status.engine.backend in METRIC_SOURCES:
+        return OK, f"metres from {METRIC_SOURCES[status.engine.backend]}"
     metric = metric_word(source, scene.scale_std)
     stream = came.stream
     if not stream.topic or status.active_since_s is None:
@@ -459,10 +514,92 @@ def scale_verdict(status: NodeStatus, source: str) -> tuple[bytes, str]:
 def model_part(status: NodeStatus) -> tuple[bytes, str, Values]:
     """Which weights run where."""
     facts = status.engine.model
-    keys = DIAGNOSTIC_KEYS["model"][1:]
-    values = {"lifecycle": status.lifecycle, **{key: facts.get(key) for key in keys}}
+    keys = DIAGNOSTIC_KEYS["model"][3:]
+    values = {
+        "lifecycle": status.lifecycle,
+        "backend": status.engine.backend,
+        "backend_reason": status.engine.backend_reason,
+        **{key: facts.get(key) for key in keys},
+    }
     if status.engine.model_error:
         return ERROR, status.engine.model_error, values
     if not facts:
         return STALE, f"no model loaded ({status.lifecycle})", values
-    return OK, f"{Path(str(facts['checkpoint'])).name} on {facts['device']} in {facts['precision']}", values
+    if status.engine.backend_hint:
+        return WARN, status.engine.backend_hint, values
+    because = f" ({status.engine.backend_reason})" if status.engine.backend_reason else ""
+    if "checkpoint" not in facts:
+        return OK, f"backend {facts.get('backend')}{because}", values
+    weights = f"{Path(str(facts['checkpoint'])).name} on {facts['device']} in {facts['precision']}"
+    return OK, f"{weights}{because}", values
+
+
+def stream_values(sensor: SensorStatus, kinds: tuple[str, ...]) -> Values:
+    """What came of a depth or right camera, and what of it was used."""
+    stream = sensor.stream
+    return {
+        "topic": stream.topic,
+        "publishers": stream.publishers,
+        "reliability": reliability_word(stream.reliable),
+        "received": stream.arrived,
+        "lost": stream.lost.total,
+        "rate_hz": stream.arrivals.rate_hz(),
+        "paired": sensor.paired,
+        "unpaired": sensor.unpaired,
+        "last_unpaired": sensor.last_unpaired,
+        "offset_ms": sensor.offset_ms(),
+        "used_as": sensor.used_as,
+        "dropped": sensor.drops.total(),
+        **{f"dropped_{kind}": sensor.drops[kind] for kind in kinds},
+        "last_drop": sensor.last_drop,
+    }
+
+
+def depth_part(status: NodeStatus) -> tuple[bytes, str, Values]:
+    """What the depth camera of the backend rgbd gives."""
+    sensor = status.depth
+    share = sensor.facts.get("depth_valid_share") if sensor.stream.topic else None
+    values = {**stream_values(sensor, DEPTH_DROPS), "valid_share": share}
+    return (*sensor_verdict(status, sensor, "depth images"), values)
+
+
+def right_part(status: NodeStatus) -> tuple[bytes, str, Values]:
+    """What the right camera of the backend stereo gives, and signs that the pair is unsound."""
+    sensor = status.right
+    facts = sensor.facts if sensor.stream.topic else {}
+    faults = {name: facts.get(f"stereo_{name}") for name in STEREO_REMEDIES}
+    values = {
+        **stream_values(sensor, RIGHT_DROPS),
+        "baseline_m": sensor.baseline_m,
+        "valid_share": facts.get("depth_valid_share"),
+        "matched_share": facts.get("stereo_matched_share"),
+        "vertical_offset_px": facts.get("stereo_vertical_offset_px"),
+        "vertical_spread_px": facts.get("stereo_vertical_spread_px"),
+        **{name: None if present is None else bool(present) for name, present in faults.items()},
+    }
+    level, message = sensor_verdict(status, sensor, "right images")
+    fault = next((name for name, present in faults.items() if present), "")
+    if level == OK and fault:
+        return WARN, f"the pair is {fault}: {STEREO_REMEDIES[fault]}", values
+    return level, message, values
+
+
+def sensor_verdict(status: NodeStatus, sensor: SensorStatus, what: str) -> tuple[bytes, str]:
+    """Level and message of a depth or right camera."""
+    stream = sensor.stream
+    if not stream.topic or status.active_since_s is None:
+        return OK, f"no {what} are used by backend {status.engine.backend or 'none'}"
+    silent_s = silence_s(stream, status.active_since_s)
+    if silent_s > max(SILENCE_S, SILENT_INTERVALS * (stream.period_s or 0.0)):
+        return WARN, (
+            f"no {what} on '{stream.topic}' for {silent_s:.0f} s ({stream.publishers} publishers): start the sensor, "
+            "or remap the topic; until then poses come from images alone"
+        )
+    if sensor.drop_is_news:
+        return WARN, f"one of the {what} was not used: {sensor.last_drop}"
+    if stream.arrivals.recent() and sensor.last_unpaired and not sensor.pairs.recent():
+        return WARN, f"no image has found its {what}: {sensor.last_unpaired}"
+    gaps = gap_message(stream, what)
+    if gaps:
+        return WARN, gaps
+    return OK, f"{stream.arrivals.rate_hz():.1f} Hz, {sensor.paired} paired, {sensor.used_as or 'none used yet'}"

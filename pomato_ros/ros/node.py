@@ -27,9 +27,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool, Trigger
 
-from pomato_ros.config import PomatoConfig
+from pomato_ros.config import MONOCULAR, PomatoConfig
 from pomato_ros.errors import ConfigError
 from pomato_ros.ros import topics
+from pomato_ros.ros.backend_choice import BackendChoice, choice_on_graph, wait_for_discovery
 from pomato_ros.ros.diagnostics import build_statuses
 from pomato_ros.ros.lifecycle_requests import LifecycleRequests
 from pomato_ros.ros.log_bridge import install_log_bridge, remove_log_bridge
@@ -97,6 +98,7 @@ class PomatoNode(LifecycleNode):
         self._engine: Engine | None = None
         self._outputs: Outputs | None = None
         self._run: Run | None = None
+        self._choice = BackendChoice(self._config.model.backend, "not decided before activation")
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(
             DiagnosticArray,
@@ -125,13 +127,14 @@ class PomatoNode(LifecycleNode):
         self.status.engine.model_error = ""
         self.get_logger().info("configuring: loading the model")
         try:
-            engine = load_engine(self._engine_factory, self._config, LOAD_REPORT_S)
+            wait_for_discovery(self, self._config)
+            self._choice = choice_on_graph(self, self._config)
+            engine = self._load(self._choice)
         except Exception as error:  # whatever the cause, the node must live on and say it
             self.status.engine.model_error = f"{type(error).__name__}: {error}"
             self.get_logger().error(f"cannot configure: {self.status.engine.model_error}")
             return TransitionCallbackReturn.FAILURE
         self._engine = engine
-        self.status.engine.model = engine.describe()
         self._outputs = Outputs(self, self._config, self.status)
         settle()
         self.status.lifecycle = "inactive"
@@ -144,11 +147,53 @@ class PomatoNode(LifecycleNode):
         """Subscribe and start the worker."""
         if self._engine is None or self._outputs is None:
             raise RuntimeError("activated without being configured; configure first")
+        choice = choice_on_graph(self, self._config)
+        if choice.backend != self._choice.backend and not self._change_backend(choice):
+            return TransitionCallbackReturn.FAILURE
+        self._choice = choice
+        self._name_choice()
         super().on_activate(state)
-        self._run = Run(self, self._engine, self._outputs, self._config, self.status)
+        self._run = Run(self, self._engine, self._outputs, self._running_config, self.status)
         self.status.lifecycle = "active"
         self.get_logger().info(f"active: waiting for images on '{self.status.input.stream.topic}'")
         return TransitionCallbackReturn.SUCCESS
+
+    def _load(self, choice: BackendChoice) -> Engine:
+        """The engine of a backend, and its facts for diagnostics."""
+        engine = load_engine(self._engine_factory, choice.applied(self._config), LOAD_REPORT_S)
+        self.status.engine.model = engine.describe()
+        return engine
+
+    def _change_backend(self, choice: BackendChoice) -> bool:
+        """Load another backend than configured, for sensors that came or went since; false where it cannot be."""
+        try:
+            self._engine = self._load(choice)
+        except Exception as error:  # whatever the cause, the node must live on and say it
+            self.status.engine.model_error = f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"cannot activate: {self.status.engine.model_error}")
+            return False
+        return True
+
+    @property
+    def _running_config(self) -> PomatoConfig:
+        """The options with the backend that was chosen for ``auto``."""
+        return self._choice.applied(self._config)
+
+    def _name_choice(self) -> None:
+        """Say which backend runs and why."""
+        status = self.status.engine
+        status.backend, status.backend_reason = self._choice.backend, self._choice.reason
+        self.get_logger().info(f"backend {status.backend} ({status.backend_reason})")
+
+    def _watch_sensors(self) -> None:
+        """Hint at a sensor that was connected after ``auto`` had chosen."""
+        now = choice_on_graph(self, self._config)
+        self.status.engine.backend_hint = ""
+        if self._run is not None and now.backend not in (self._choice.backend, MONOCULAR):
+            self.status.engine.backend_hint = (
+                f"backend {self._choice.backend} runs ({self._choice.reason}), {now.backend} could ({now.reason}): "
+                "deactivate and activate to change, or set backend"
+            )
 
     @logged
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -287,7 +332,7 @@ class PomatoNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.config = config
         if self._run is not None:
-            self._run.change_config(config)
+            self._run.change_config(self._running_config)
 
     # -- diagnostics --------------------------------------------------------------------------------------------------
 
@@ -295,11 +340,13 @@ class PomatoNode(LifecycleNode):
         came, metres = self.status.input, self.status.scale_input
         if self._run is not None:
             self._run.watch()
+        self._watch_sensors()
         message = DiagnosticArray(
-            status=build_statuses(self.get_fully_qualified_name().strip("/"), self.status, self._config)
+            status=build_statuses(self.get_fully_qualified_name().strip("/"), self.status, self._running_config)
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        self.status.depth.drop_is_news = self.status.right.drop_is_news = False
         came.drop_is_news = metres.drop_is_news = self.status.engine.error_is_news = False
 
 

@@ -20,10 +20,13 @@ from pomato_ros.ros.conversions.camera_info import calibration_from_camera_info,
 from pomato_ros.ros.conversions.guards import usable_stamp_ns
 from pomato_ros.ros.conversions.image_decoding import SampleRange, decode_compressed_image, decode_image, meaning_of
 from pomato_ros.ros.conversions.input_error import InputError
+from pomato_ros.ros.depth_frames import ColourImage
 from pomato_ros.ros.frames import OdometryFrames, OdometryState, unseen_motion
 from pomato_ros.ros.intake import Arrival, StampMonitor, StampVerdict
 from pomato_ros.ros.rectify import Rectifier
+from pomato_ros.ros.right_frames import is_rectified_topic, rectified_view
 from pomato_ros.ros.scale_inputs import ScaleInputs
+from pomato_ros.ros.sensors import Sensors
 from pomato_ros.ros.status import Durations, NodeStatus
 from pomato_ros.ros.transforms import Mount
 from pomato_ros.ros.validity import without_invalid
@@ -67,12 +70,6 @@ class Engine(Protocol):
         """Facts about the model."""
 
 
-def is_rectified_topic(name: str) -> bool:
-    """Whether an image topic's name says that it is rectified (image_rect); its camera_info is still the raw one's."""
-    last = name.removesuffix("/compressed").rsplit("/", 1)[-1]
-    return bool({"rect", "rectified"} & set(last.split("_")))
-
-
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """One step, placed in the odometry frame."""
@@ -97,15 +94,17 @@ class Perception:
         find_mount: Callable[[str], Mount],
         forget_transforms: Callable[[], None],
         scale_inputs: ScaleInputs,
+        sensors: Sensors,
         tracks_are_read: Callable[[], bool],
     ) -> None:
         """``find_mount`` tells how the camera of a given frame sits on the base; it may wait.
 
-        ``forget_transforms`` is called when the images' stamps jumped back; ``scale_inputs`` tells metres;
+        ``forget_transforms`` is called when the images' stamps jumped back; ``scale_inputs`` tells metres; ``sensors``
+        gives depth and right images;
         ``tracks_are_read`` tells whether anybody wants what tracks are in.
         """
         self._tracks_are_read = tracks_are_read
-        self._scale_inputs = scale_inputs
+        self._scale_inputs, self._sensors = scale_inputs, sensors
         self._engine = engine
         self._config = config
         self._status = status
@@ -120,6 +119,7 @@ class Perception:
         self._camera_frame = ""
         self._camera_key: object = None
         self._rectifier: Rectifier | None = None
+        self._camera_info: CameraInfo | None = None  # of the newest frame
         self._sample_range = SampleRange(config.input.sample_bits)
         self._logged_drops_s: dict[str, float] = {}  # when the last frame of a kind was logged, steady clock
         self._epoch = 0
@@ -134,6 +134,7 @@ class Perception:
         """Start over on a clock that may show any time."""
         self._stamps.forget()
         self._scale_inputs.clear()
+        self._sensors.clear()
         self._timeline += 1
         self.reset("time jumped")
 
@@ -225,6 +226,7 @@ class Perception:
 
     def _calibrate(self, camera_info: CameraInfo | None, image_wh: tuple[int, int]) -> bool:
         """Bring the rectifier up to date; False if the frame must wait for a calibration."""
+        self._camera_info = camera_info
         key = (image_wh, None if camera_info is None else camera_info_key(camera_info))
         if key != self._camera_key:
             self._change_camera(camera_info, image_wh)
@@ -284,13 +286,17 @@ class Perception:
         calibration = calibration_from_camera_info(camera_info, image_wh)
         if calibration is None:
             return None
-        rectified = is_rectified_topic(self._status.input.stream.topic) and bool(calibration.distortion)
+        view = rectified_view(camera_info) if self._config.model.backend == "stereo" else None
+        to_rectify = bool(calibration.distortion) or view is not None
+        rectified = is_rectified_topic(self._status.input.stream.topic) and to_rectify
         if rectified:
             topic = self._status.input.stream.topic
             LOG.info("'%s' is rectified, as its name says: P of camera_info is used, its distortion is not", topic)
-        return Rectifier(calibration, remove_distortion=self._config.input.rectify and not rectified)
+        return Rectifier(calibration, remove_distortion=self._config.input.rectify and not rectified, view=view)
 
     def _frame(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
+        if self._sensors.used:
+            return self._frame_with_sensors(stamp_ns, image_rgb)
         source, rectifier = self._config.scale.scale_source, self._rectifier
         depth_m = prior = None
         if source == "depth":
@@ -304,6 +310,24 @@ class Perception:
         depth_m = None if depth_m is None else rectifier.rectify_depth(depth_m)
         image_rgb = rectifier.rectify(image_rgb)
         return Frame(stamp_ns, image_rgb, rectifier.intrinsics, depth_m, prior, valid=rectifier.valid)
+
+    def _frame_with_sensors(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
+        """The frame of a metric backend; without its depth or right image where that cannot be used."""
+        rectifier = self._rectifier
+        image = ColourImage(stamp_ns, self._camera_frame, (image_rgb.shape[1], image_rgb.shape[0]), rectifier)
+        depth_m = self._sensors.depth_m(image)
+        right_rgb, baseline_m = self._sensors.right(stamp_ns, self._camera_info, rectifier) or (None, None)
+        if rectifier is None:
+            return Frame(stamp_ns, image_rgb, None, depth_m)
+        return Frame(
+            stamp_ns,
+            rectifier.rectify(image_rgb),
+            rectifier.intrinsics,
+            depth_m,
+            right_rgb=right_rgb,
+            baseline_m=baseline_m,
+            valid=rectifier.valid,
+        )
 
     def _watch_frame_id(self, camera_frame: str) -> None:
         """Another frame is another camera: nothing of the last one's may be mixed with it."""
@@ -381,6 +405,7 @@ class Perception:
             return ()
         if scenes:
             status.step.add_seconds(time.monotonic() - started)
+            self._status.depth.facts = self._status.right.facts = dict(scenes[-1].facts)
         for scene in scenes:
             status.steps += 1
             status.rate.tick()

@@ -1,5 +1,7 @@
 """Removes lens distortion, once per calibration: the sampling maps are kept."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +9,19 @@ from numpy.typing import NDArray
 from pomato_ros.ros.conversions.camera_info import EQUIDISTANT, Calibration
 from pomato_ros.ros.conversions.guards import check_intrinsics
 from pomato_ros.ros.conversions.input_error import InputError
-from pomato_ros.structures import Intrinsics, MaskArray
+from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
 LEAST_VALID_SHARE = 0.1  # of the rectified pixels that show the raw image; with fewer the distortion is no lens's
 MOST_FOCAL_RATIO = 4.0
 WIDEST_RECTIFIED_RAD = np.deg2rad(120.0)  # a pinhole image of a wider view is all edge
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a rectified image looks: the camera of a stereo pair after rectification (R and P of its camera_info)."""
+
+    rectified_from_raw: PoseArray  # (3, 3) rotation of the optical axes
+    intrinsics: Intrinsics
 
 
 class Rectifier:
@@ -20,8 +30,10 @@ class Rectifier:
     With ``remove_distortion`` off the images are taken to be rectified already, so the driver's P applies.
     """
 
-    def __init__(self, calibration: Calibration, *, remove_distortion: bool) -> None:
-        """Prepare the sampling maps, where there is distortion to remove.
+    def __init__(self, calibration: Calibration, *, remove_distortion: bool, view: View | None = None) -> None:
+        """Prepare the sampling maps, where there is distortion to remove or an axis to turn.
+
+        ``view`` is what a pair is rectified to; without one the camera keeps its axes.
 
         Raises:
             InputError: No lens has this distortion.
@@ -30,7 +42,9 @@ class Rectifier:
         self.note = calibration.note
         self._maps: tuple[np.ndarray, np.ndarray] | None = None
         self._valid: MaskArray | None = None
-        if not remove_distortion:
+        if view is not None:
+            self._look_through(calibration, view, remove_distortion)
+        elif not remove_distortion:
             self._intrinsics = calibration.rectified or calibration.raw
         elif not calibration.distortion:
             self._intrinsics = calibration.raw
@@ -40,6 +54,14 @@ class Rectifier:
             if calibration.rectified is None:
                 check_alike(self._intrinsics, calibration.raw)
             self._maps = distortion_maps(calibration, self._intrinsics)
+            self._valid = self._valid_pixels()
+
+    def _look_through(self, calibration: Calibration, view: View, remove_distortion: bool) -> None:
+        """Rectify to ``view``, unless the images are what it shows already."""
+        self._intrinsics = view.intrinsics
+        turned = not np.allclose(view.rectified_from_raw, np.eye(3), atol=1e-6)
+        if remove_distortion and (turned or calibration.distortion or calibration.raw != view.intrinsics):
+            self._maps = distortion_maps(calibration, view.intrinsics, view.rectified_from_raw)
             self._valid = self._valid_pixels()
 
     @property
@@ -128,14 +150,16 @@ def full_image_intrinsics(calibration: Calibration) -> Intrinsics:
     return Intrinsics(fx_px, fy_px, cx_px, cy_px, raw.width_px, raw.height_px)
 
 
-def distortion_maps(calibration: Calibration, rectified: Intrinsics) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of the rectified image, where to sample the raw one."""
+def distortion_maps(
+    calibration: Calibration, rectified: Intrinsics, rectified_from_raw: PoseArray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of the rectified image, whose axes may be turned, where to sample the raw one."""
     fisheye = calibration.distortion_model == EQUIDISTANT
     initialise = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
     map_x, map_y = initialise(
         calibration.raw.matrix(),
-        np.array(calibration.distortion),
-        np.eye(3),
+        np.array(calibration.distortion or (0.0,) * 4),
+        np.eye(3) if rectified_from_raw is None else rectified_from_raw,
         rectified.matrix(),
         (rectified.width_px, rectified.height_px),
         cv2.CV_16SC2,

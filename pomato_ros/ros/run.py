@@ -17,6 +17,7 @@ from pomato_ros.ros.outputs import Outputs
 from pomato_ros.ros.perception import Engine, Perception
 from pomato_ros.ros.scale_inputs import ScaleInputs
 from pomato_ros.ros.sensor_input import SensorInput
+from pomato_ros.ros.sensors import Sensors
 from pomato_ros.ros.status import NodeStatus, ScaleInputStatus, SceneStatus
 from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.ros.transforms import Mount, TransformListener, find_mount
@@ -46,6 +47,7 @@ class Run:
         outputs.start_over()
         status.scene, status.scale_input = SceneStatus(), ScaleInputStatus()
         self._scale_inputs = ScaleInputs(config, status.scale_input, self._find_pose)
+        self._sensors = Sensors(config, status, self._find_sensor)
         self.listener = TransformListener(
             node,
             outputs.broadcaster.has_sent,
@@ -60,6 +62,7 @@ class Run:
             self._find_mount,
             self._forget_transforms,
             self._scale_inputs,
+            self._sensors,
             outputs.tracks_are_read,
         )
         engine.reset()
@@ -158,10 +161,13 @@ class Run:
             self._listen(image_topic, image_name, self._on_image, came.stream),
             self._listen(topics.CAMERA_INFO, info_name, self._on_camera_info),
             *self._subscribe_for_scale(),
+            *self._sensors.subscribe(self._listen, self._node.resolve_topic_name),
         ]
 
     def _subscribe_for_scale(self) -> list[SensorInput]:
-        """The topics that ``scale_source`` needs."""
+        """The topics that ``scale_source`` needs; a metric backend needs none."""
+        if self._sensors.used:
+            return []
         inputs, stream = self._scale_inputs, self._status.scale_input.stream
         if self._config.scale.scale_source == "depth":
             return [
@@ -223,6 +229,12 @@ class Run:
         if pose is None and target == self._config.frames.base_frame and self._status.mount.assumed:
             return assumed_mount()
         return pose
+
+    def _find_sensor(self, camera_frame: str, sensor_frame: str) -> PoseArray | None:
+        """Camera <- another sensor from TF; waits for it once a frame. Called by the worker."""
+        timeout_s = self._config.frames.tf_timeout if sensor_frame not in self._frames_waited_for else 0.0
+        self._frames_waited_for.add(sensor_frame)
+        return self.listener.tree.wait_for(camera_frame, sensor_frame, timeout_s)
 
     def _camera_transform(self, camera_frame: str) -> CameraTransform:
         if camera_frame not in self._camera_transforms:

@@ -86,6 +86,45 @@ class ScaleInputStatus:
 
 
 @dataclass(slots=True)
+class SensorStatus:
+    """What came in of the sensor of a metric backend: a depth camera, or the right camera of a pair."""
+
+    stream: StreamMonitor = field(default_factory=StreamMonitor)  # topic empty where the backend has no such sensor
+    paired: int = 0  # images with a message of their time
+    unpaired: int = 0
+    last_unpaired: str = ""
+    pairs: RateMeter = field(default_factory=RateMeter)
+    offsets_ms: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))  # message minus image
+    drops: Counter[str] = field(default_factory=Counter)  # of paired messages, by kind
+    last_drop: str = ""
+    drop_is_news: bool = False  # a drop since the last diagnostics
+    used_as: str = ""  # how it is brought to the image's pixels
+    baseline_m: float | None = None
+    facts: dict[str, float] = field(default_factory=dict)  # the source's, of the newest frame
+
+    def note_paired(self, offset_ms: float) -> None:
+        """An image has a message."""
+        self.paired += 1
+        self.pairs.tick()
+        self.offsets_ms.append(offset_ms)
+
+    def note_unpaired(self, reason: str) -> None:
+        """An image has none."""
+        self.unpaired += 1
+        self.last_unpaired = reason
+
+    def drop(self, kind: str, reason: str) -> None:
+        """Count a message that cannot be used."""
+        self.drops[kind] += 1
+        self.last_drop, self.drop_is_news = reason, True
+
+    def offset_ms(self) -> float | None:
+        """Median offset of the last pairs."""
+        kept = tuple(self.offsets_ms)
+        return float(np.median(kept)) if kept else None
+
+
+@dataclass(slots=True)
 class EngineStatus:
     """What the engine did."""
 
@@ -101,6 +140,9 @@ class EngineStatus:
     model: dict[str, Any] = field(default_factory=dict)
     model_error: str = ""
     worker_restarts: int = 0
+    backend: str = ""
+    backend_reason: str = ""
+    backend_hint: str = ""  # a sensor that came after activation; empty: none
     busy_since_s: float | None = None  # steady clock; None: no step at hand
 
     def fail(self, sentence: str) -> None:
@@ -159,6 +201,8 @@ class NodeStatus:
     active_since_s: float | None = None
     input: InputStatus = field(default_factory=InputStatus)
     scale_input: ScaleInputStatus = field(default_factory=ScaleInputStatus)
+    depth: SensorStatus = field(default_factory=SensorStatus)
+    right: SensorStatus = field(default_factory=SensorStatus)
     engine: EngineStatus = field(default_factory=EngineStatus)
     output: OutputStatus = field(default_factory=OutputStatus)
     scene: SceneStatus = field(default_factory=SceneStatus)

@@ -39,9 +39,19 @@ class Topic:
 IMAGE = Topic("image", Image, "camera image", depth=5)
 IMAGE_COMPRESSED = Topic("image/compressed", CompressedImage, "camera image as JPEG or PNG", depth=5)
 CAMERA_INFO = Topic("camera_info", CameraInfo, "calibration of the camera", depth=5, latched_if_offered=True)
-DEPTH_INPUT = Topic("depth/image", Image, "depth aligned with the image, for metres", depth=5)
+DEPTH_INPUT = Topic("depth/image", Image, "depth of the scene, for backend rgbd or scale_source depth", depth=5)
+DEPTH_INPUT_COMPRESSED = Topic("depth/image/compressedDepth", CompressedImage, "the same as PNG", depth=5)
 DEPTH_INPUT_INFO = Topic(
     "depth/camera_info", CameraInfo, "calibration of depth/image", depth=5, latched_if_offered=True
+)
+RIGHT_INPUT = Topic("right/image", Image, "right image of a stereo pair, for backend stereo", depth=5)
+RIGHT_INPUT_COMPRESSED = Topic("right/image/compressed", CompressedImage, "the same as JPEG or PNG", depth=5)
+RIGHT_INPUT_INFO = Topic(
+    "right/camera_info",
+    CameraInfo,
+    "calibration of right/image with the baseline in P",
+    depth=5,
+    latched_if_offered=True,
 )
 ODOMETRY_PRIOR = Topic("odom_prior", Odometry, "another odometry, for metres", depth=5)
 

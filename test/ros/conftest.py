@@ -194,7 +194,7 @@ class Graph:
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         self.client = Node("client", context=self.context)
         self.executor.add_node(self.client)
-        self.node = self._make_node({"tf_timeout": 0.0, **overrides})
+        self.node = self._make_node({"tf_timeout": 0.0, "backend": "pomato", **overrides})
         self.executor.add_node(self.node)
         self.received: dict[str, list[Any]] = {}
         self.image_publisher = self.client.create_publisher(Image, "image", 10)
@@ -328,7 +328,10 @@ class NodeProcess:
         self.client.create_subscription(topic.message_type, topic.name, self.diagnoses.append, topic.qos())
         self.image_publisher = self.client.create_publisher(Image, "image", 10)
         self.log = log
-        options = [f"{name}:={json.dumps(value)}" for name, value in {"tf_timeout": 0.0, **parameters}.items()]
+        options = [
+            f"{name}:={json.dumps(value)}"
+            for name, value in {"tf_timeout": 0.0, "backend": "pomato", **parameters}.items()
+        ]
         arguments = [word for option in options for word in ("-p", option)]
         with log.open("w") as file:
             self.process = subprocess.Popen(

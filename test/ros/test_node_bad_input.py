@@ -14,7 +14,8 @@ from tf2_msgs.msg import TFMessage
 
 from pomato_ros.errors import OutOfMemory, UnusableFrame
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.perception import Perception, is_rectified_topic
+from pomato_ros.ros.perception import Perception
+from pomato_ros.ros.right_frames import is_rectified_topic
 from pomato_ros.ros.topics import tf_qos
 
 

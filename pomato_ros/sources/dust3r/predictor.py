@@ -64,13 +64,13 @@ class Predictor:
             CheckpointError: the weights cannot be used.
             ConfigError: the device or precision is not there.
         """
-        if not options.checkpoint and options.backend != BUNDLED_ARCHITECTURE:
+        if not options.checkpoint and options.named_backend != BUNDLED_ARCHITECTURE:
             raise ConfigError(
-                f"backend {options.backend} needs weights: the bundled ones are {BUNDLED_ARCHITECTURE}'s; set "
+                f"backend {options.named_backend} needs weights: the bundled ones are {BUNDLED_ARCHITECTURE}'s; set "
                 "'checkpoint' to a file of yours"
             )
         path = Path(options.checkpoint) if options.checkpoint else BUNDLED_WEIGHTS
-        return cls.of_checkpoint(load_checkpoint(path, options.checkpoint_sha256, options.backend), options)
+        return cls.of_checkpoint(load_checkpoint(path, options.checkpoint_sha256, options.named_backend), options)
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Checkpoint, options: ModelOptions) -> "Predictor":
