@@ -17,6 +17,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchContext, LaunchDescription
+from pomato_ros.ros.camera_presets import PRESETS
 from pomato_ros.ros.launch_settings import (
     LaunchError,
     Settings,
@@ -47,7 +48,13 @@ class Argument:
 
 
 ARGUMENTS = (
-    Argument("image", "image", "topic of the camera image"),
+    Argument(
+        "camera",
+        "",
+        "driver whose default topics and kind of depth fill the arguments below that are empty; see docs/sensors.md",
+        ("", *PRESETS),
+    ),
+    Argument("image", "", "topic of the camera image; empty means as camera has it, else image"),
     Argument("camera_info", "", "topic of the camera's calibration; empty means camera_info beside the image"),
     Argument(
         "image_transport",
@@ -55,6 +62,10 @@ ARGUMENTS = (
         "subscribe to the image itself or to <image>/compressed; empty means what the parameters say",
         ("", "raw", "compressed"),
     ),
+    Argument("depth", "", "topic of a depth image, metric with backend rgbd; empty means depth/image"),
+    Argument("depth_camera_info", "", "topic of its calibration; empty means camera_info beside the depth image"),
+    Argument("right", "", "topic of the right image of a stereo pair, for backend stereo; empty means right/image"),
+    Argument("right_camera_info", "", "topic of its calibration; empty means camera_info beside the right image"),
     Argument("namespace", "", "namespace of the node, one for each camera"),
     Argument(
         "frame_prefix",
@@ -71,7 +82,12 @@ ARGUMENTS = (
         ("", *BOOLEAN),
     ),
     Argument("params_file", "", "YAML file of parameters; empty means config/pomato.yaml of the package"),
-    Argument("backend", "", "source of geometry, see docs/backends.md; empty means what the parameters say"),
+    Argument(
+        "backend",
+        "",
+        "source of geometry: auto, rgbd, stereo, pomato or another of docs/backends.md; empty means what the "
+        "parameters say, by default auto",
+    ),
     Argument("checkpoint", "", "weights file; empty means what the parameters say, by default the bundled weights"),
     Argument("rviz", "true", "open RViz with the package's layout", BOOLEAN),
     Argument("bag", "", "bag file or folder to play"),

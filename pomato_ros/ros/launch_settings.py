@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import PomatoError
+from pomato_ros.ros.camera_presets import NO_PRESET, PRESETS
 
 NODE_NAME = "pomato"
 DEMO_RATE_HZ = 2.0  # what a small computer keeps up with
@@ -96,9 +97,24 @@ def uses_sim_time(arguments: Arguments) -> bool:
 
 def input_remappings(arguments: Arguments) -> Remappings:
     """Where the images and their calibration are; camera_info lies beside the image unless it is named."""
-    image = arguments["image"]
-    folder, slash, _ = image.rpartition("/")
-    return [("image", image), ("camera_info", arguments["camera_info"] or f"{folder}{slash}camera_info")]
+    preset = PRESETS.get(arguments["camera"], NO_PRESET)
+    image = arguments["image"] or preset.image
+    info = arguments["camera_info"] or (preset.camera_info if not arguments["image"] else "")
+    remappings = [("image", image), ("camera_info", info or beside(image, "camera_info"))]
+    given = {"depth": preset.depth, "right": preset.right}
+    for name, topic in {name: arguments[name] or topic for name, topic in given.items()}.items():
+        info = arguments[f"{name}_camera_info"]
+        if topic:
+            remappings.append((f"{name}/image", topic))
+        if topic or info:
+            remappings.append((f"{name}/camera_info", info or beside(topic, "camera_info")))
+    return remappings
+
+
+def beside(topic: str, name: str) -> str:
+    """A topic in the namespace of another one."""
+    folder, slash, _ = topic.rpartition("/")
+    return f"{folder}{slash}{name}"
 
 
 def fast_dds(arguments: Arguments, share: Path) -> dict[str, str]:
@@ -122,6 +138,9 @@ def node_settings(arguments: Arguments, share: Path) -> Settings:
     for name in ("autostart", "publish_tf"):
         if arguments[name]:
             parameters[name] = arguments[name] == "true"
+    preset = PRESETS.get(arguments["camera"], NO_PRESET)
+    if preset.depth_sensor:
+        parameters["depth_sensor"] = preset.depth_sensor
     parameters.update({name: arguments[name] for name in NODE_PARAMETERS if arguments[name]})
     # Threads of the network that spin while they wait for each other take tens of times longer on a busy processor.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **fast_dds(arguments, share)}

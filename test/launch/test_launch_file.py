@@ -14,6 +14,7 @@ from pomato_ros.ros.launch_settings import LaunchError
 from pomato_ros.ros.layouts import adapted_layout
 
 PROMISED = (
+    *("camera", "depth", "depth_camera_info", "right", "right_camera_info"),
     *(
         "image",
         "camera_info",

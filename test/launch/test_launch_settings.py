@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.camera_presets import PRESETS
 from pomato_ros.ros.launch_settings import (
     PROFILE_VARIABLES,
     LaunchError,
@@ -19,7 +21,13 @@ from pomato_ros.ros.launch_settings import (
 )
 
 LEFT_EMPTY = (
+    "image",
+    "camera",
     "camera_info",
+    "depth",
+    "depth_camera_info",
+    "right",
+    "right_camera_info",
     "image_transport",
     "namespace",
     "backend",
@@ -33,7 +41,7 @@ UNSAID = {
     **dict.fromkeys(
         (*LEFT_EMPTY, "backend", "params_file", "frame_prefix", "odom_frame", "base_frame", "publish_tf"), ""
     ),
-    **{"image": "image", "demo": "false", "loop": "false", "use_sim_time": "auto", "log_level": "info"},
+    **{"demo": "false", "loop": "false", "use_sim_time": "auto", "log_level": "info"},
     "fastdds_profile": "true",
 }
 SHARE = Path("/share")
@@ -60,6 +68,32 @@ def test_the_calibration_lies_beside_the_image(image: str, camera_info: str) -> 
 
 def test_a_named_calibration_is_used() -> None:
     assert ("camera_info", "/calibration") in input_remappings({**UNSAID, "camera_info": "/calibration"})
+
+
+def test_a_depth_image_and_a_right_image_bring_their_calibration() -> None:
+    arguments = {**UNSAID, "depth": "/cam/depth/image_raw", "right": "/cam/right/image", "right_camera_info": "/info"}
+    assert input_remappings(arguments)[2:] == [
+        ("depth/image", "/cam/depth/image_raw"),
+        ("depth/camera_info", "/cam/depth/camera_info"),
+        ("right/image", "/cam/right/image"),
+        ("right/camera_info", "/info"),
+    ]
+    assert dict(input_remappings({**UNSAID, "depth_camera_info": "/info"}))["depth/camera_info"] == "/info"
+
+
+@pytest.mark.parametrize("camera", sorted(PRESETS))
+def test_a_preset_sets_what_was_left_empty(camera: str) -> None:
+    preset = PRESETS[camera]
+    remappings = dict(input_remappings({**UNSAID, "camera": camera}))
+    assert (remappings["image"], remappings["depth/image"]) == (preset.image, preset.depth)
+    for name in ("", "depth/"):
+        folder = remappings[f"{name}image"].rpartition("/")[0]
+        assert remappings[f"{name}camera_info"] in (f"{folder}/camera_info", preset.camera_info)
+    named = dict(input_remappings({**UNSAID, "camera": camera, "image": "/my/image", "depth": "/my/depth"}))
+    assert named["image"] == "/my/image"
+    assert (named["camera_info"], named["depth/image"]) == ("/my/camera_info", "/my/depth")
+    parameters = node_settings({**UNSAID, "camera": camera}, SHARE).parameters
+    assert PomatoConfig().with_values({"depth_sensor": parameters.get("depth_sensor", "structured_light")})
 
 
 @pytest.mark.parametrize(

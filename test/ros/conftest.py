@@ -184,7 +184,8 @@ def camera_info_of(wh: tuple[int, int] = SOURCE_WH, focal_px: float = 40.0) -> C
 class Graph:
     """A node under test and a client, spun by the test itself in one thread."""
 
-    def __init__(self, overrides: dict[str, Any]) -> None:
+    def __init__(self, overrides: dict[str, Any], engine_factory: Callable[[PomatoConfig], Any] | None = None) -> None:
+        self._engine_factory = self._make_engine if engine_factory is None else engine_factory
         self.context = Context()
         # a domain of its own: endpoints of a graph that is just going away are counted as services that are half there,
         # and may stay so
@@ -194,7 +195,7 @@ class Graph:
         self.prepare: Callable[[FakeEngine], None] = lambda engine: None
         self.client = Node("client", context=self.context)
         self.executor.add_node(self.client)
-        self.node = self._make_node({"tf_timeout": 0.0, "backend": "pomato", **overrides})
+        self.node = self._make_node({"tf_timeout": 0.0, **overrides})
         self.executor.add_node(self.node)
         self.received: dict[str, list[Any]] = {}
         self.image_publisher = self.client.create_publisher(Image, "image", 10)
@@ -203,7 +204,7 @@ class Graph:
     def _make_node(self, parameters: dict[str, Any]) -> PomatoNode:
         try:
             return PomatoNode(
-                engine_factory=self._make_engine,
+                engine_factory=self._engine_factory,
                 context=self.context,
                 parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
             )
@@ -330,7 +331,7 @@ class NodeProcess:
         self.log = log
         options = [
             f"{name}:={json.dumps(value)}"
-            for name, value in {"tf_timeout": 0.0, "backend": "pomato", **parameters}.items()
+            for name, value in {"tf_timeout": 0.0, **parameters}.items()
         ]
         arguments = [word for option in options for word in ("-p", option)]
         with log.open("w") as file:
@@ -400,10 +401,11 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 def make_graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Graph]]:
     """Builds graphs with given parameters and closes them afterwards; diagnostics come ten times as often."""
     monkeypatch.setattr("pomato_ros.ros.node.DIAGNOSTICS_PERIOD_S", 0.1)
+    monkeypatch.setattr("pomato_ros.ros.backend_choice.DISCOVERY_S", 0.02)
     graphs: list[Graph] = []
 
-    def make(**overrides: Any) -> Graph:
-        graphs.append(Graph(overrides))
+    def make(*, engine_factory: Callable[[PomatoConfig], Any] | None = None, **overrides: Any) -> Graph:
+        graphs.append(Graph(overrides, engine_factory))
         return graphs[-1]
 
     yield make
