@@ -329,10 +329,7 @@ class NodeProcess:
         self.client.create_subscription(topic.message_type, topic.name, self.diagnoses.append, topic.qos())
         self.image_publisher = self.client.create_publisher(Image, "image", 10)
         self.log = log
-        options = [
-            f"{name}:={json.dumps(value)}"
-            for name, value in {"tf_timeout": 0.0, **parameters}.items()
-        ]
+        options = [f"{name}:={json.dumps(value)}" for name, value in {"tf_timeout": 0.0, **parameters}.items()]
         arguments = [word for option in options for word in ("-p", option)]
         with log.open("w") as file:
             self.process = subprocess.Popen(
