@@ -57,6 +57,7 @@ class DepthFrames:
         self._config, self._status, self._find_pose = config, status, find_pose
         self._range_m = sensor_noise(config).range_m
         self._messages = NearestStamp("depth image", status, images, config.sensor.depth_max_offset)
+        self.infos = StreamMonitor()  # of the depth camera's calibration
         self._info: CameraInfo | None = None
         self._camera: tuple[object, Rectifier | None] = (None, None)  # by size and calibration
         self._registration: tuple[object, DepthRegistration] | None = None
@@ -137,9 +138,13 @@ class DepthFrames:
         """The depth camera; None where nobody says what it is.
 
         Raises:
-            InputError: its calibration is of another size, or none.
+            InputError: its calibration is of another size, or still to come.
         """
         info = self._info
+        if info is None and self.infos.publishers:
+            raise UnplacedError(
+                f"depth image: its calibration on '{self.infos.topic}' has a publisher, but none came yet"
+            )
         if info is None:
             return None
         key = (size_wh, camera_info_key(info))

@@ -46,7 +46,7 @@ class Sensors:
             name = sensor_name(topic.name, resolve)
             return [
                 listen(topic, name, self._depth.on_message, self._status.depth.stream),
-                listen(topics.DEPTH_INPUT_INFO, "", self._depth.on_camera_info, None),
+                listen(topics.DEPTH_INPUT_INFO, "", self._depth.on_camera_info, self._depth.infos),
             ]
         if self._right is not None:
             compressed = self._config.input.image_transport == "compressed"

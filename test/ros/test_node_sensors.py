@@ -19,6 +19,7 @@ from pomato_ros.engine import Engine
 from pomato_ros.evaluation.suites.rendered import BASELINE_M, RenderedSequence, RenderPlan, rendered_sequence
 from pomato_ros.ros import topics
 from pomato_ros.ros.conversions.camera_info import camera_info_from_intrinsics
+from pomato_ros.ros.conversions.cloud import cloud_records
 from pomato_ros.ros.conversions.images import image_message
 from pomato_ros.ros.conversions.poses import transform_message
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time, time_from_stamp_ns
@@ -55,6 +56,9 @@ class Rig:
         self.graph.spin_until(lambda: sensor.stream.arrived > count, topic)
 
     def info(self, topic: str, message: CameraInfo) -> None:
+        if topic not in self.publishers:
+            publisher = self.advertise(CameraInfo, topic)
+            self.graph.spin_until(lambda: publisher.get_subscription_count() > 0, topic)
         run = self.graph.node._run
         holder = run._sensors._depth or run._sensors._right
         self.publishers[topic].publish(message)
@@ -80,7 +84,6 @@ def depth_image(depth_m: np.ndarray, stamp_ns: int, frame_id: str, encoding: str
 def rgbd(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> Rig:
     rig = Rig(make_graph(backend="rgbd"), fakes)
     rig.advertise(Image, "depth/image")
-    rig.advertise(CameraInfo, "depth/camera_info")
     rig.wait_until_active()
     rig.graph.publish_info(fakes.camera_info_of())
     return rig
@@ -271,6 +274,26 @@ def test_depth_is_paired_within_half_an_interval_or_the_given_offset(
         assert [frame.depth_m is not None for frame in rig.graph.engine.frames[6:]] == expected
 
 
+def test_depth_whose_calibration_is_still_to_come_is_not_taken_for_aligned(rgbd: Rig, fakes: SimpleNamespace) -> None:
+    rgbd.advertise(CameraInfo, "depth/camera_info")
+    infos = rgbd.graph.node._run._sensors._depth.infos
+    rgbd.graph.spin_until(lambda: infos.publishers > 0, "the calibration's publisher")
+    rgbd.send("depth/image", depth_image(wall(fakes), stamp_of(fakes, 0), fakes.CAMERA_FRAME), rgbd.status.depth)
+    rgbd.graph.step(0)
+    assert rgbd.graph.engine.frames[0].depth_m is None
+    assert "none came yet" in rgbd.status.depth.last_drop
+
+
+def test_after_a_jump_in_time_depth_goes_on(rgbd: Rig, fakes: SimpleNamespace) -> None:
+    for index in (8, 9, 0, 1, 2, 3):  # a bag begins again: the second of its frames confirms it
+        message = depth_image(wall(fakes), stamp_of(fakes, index), fakes.CAMERA_FRAME)
+        rgbd.send("depth/image", message, rgbd.status.depth)
+        rgbd.graph.step(index)
+    frames = rgbd.graph.engine.frames
+    assert [frame.depth_m is not None for frame in frames][-2:] == [True, True]
+    assert rgbd.status.input.time_jumps == 1
+
+
 def test_a_silent_depth_camera_is_named_and_does_not_delay_the_images(
     rgbd: Rig, fakes: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +369,6 @@ def right_info(fakes: SimpleNamespace, baseline_m: float = 0.1) -> CameraInfo:
 def stereo(make_graph: Callable[..., Any], fakes: SimpleNamespace) -> Rig:
     rig = Rig(make_graph(backend="stereo"), fakes)
     rig.advertise(Image, "right/image")
-    rig.advertise(CameraInfo, "right/camera_info")
     rig.wait_until_active()
     rig.graph.publish_info(right_info(fakes, baseline_m=0.0))
     return rig
@@ -410,7 +432,7 @@ FRAMES = 12
 @pytest.fixture(scope="module")
 def sequence() -> RenderedSequence:
     plan = RenderPlan(HELD_OUT_SEED, sequences=1, frames=FRAMES, size_wh=(160, 120), cache=None)
-    return rendered_sequence(plan, "ordinary", HELD_OUT_SEED, right=True)
+    return rendered_sequence(plan, "ordinary", HELD_OUT_SEED + 3, right=True)  # a mover covers 12 % of it
 
 
 @pytest.mark.parametrize("backend", ["rgbd", "stereo"])
@@ -431,6 +453,7 @@ def test_everything_published_is_metric(
     rig.wait_until_active()
     depths = graph.listen("~/depth/image", Image, topics.DEPTH_IMAGE.qos())
     paths = graph.listen("~/odometry", topics.ODOMETRY.message_type, topics.ODOMETRY.qos())
+    clouds = graph.listen("~/points", topics.POINTS.message_type, topics.POINTS.qos())
     masks = graph.listen("~/dynamic_mask/image", Image, topics.MASK_IMAGE.qos())
     transforms = graph.listen("/tf", TFMessage, tf_qos(latched=False))
     graph.wait_until_connected()
@@ -450,13 +473,22 @@ def test_everything_published_is_metric(
         else:
             rig.send(topic, image_message(sequence.right_rgb[t].numpy(), "rgb8", header), rig.status.right)
         graph.send(image_message(clip.images[t].numpy(), "rgb8", header))
-    graph.spin_until(lambda: len(paths) == len(depths) == len(masks) == FRAMES, "all outputs")
+    graph.spin_until(lambda: len(paths) == len(depths) == len(masks) == len(clouds) == FRAMES, "all outputs")
     assert graph.node.status.engine.errors == graph.node.status.input.drops.total() == 0
     seen = np.frombuffer(bytes(depths[-1].data), np.float32).reshape(depths[-1].height, depths[-1].width)
     truth = cv2.resize(clip.depth_m[-1].numpy(), seen.shape[::-1], interpolation=cv2.INTER_NEAREST)
     known = np.isfinite(seen) & (seen > 0)
     assert known.mean() > 0.3
     assert np.median(np.abs(seen[known] / truth[known] - 1.0)) < 0.05
+    cloud_m = cloud_records(clouds[-1])["z"].reshape(seen.shape)  # in the camera's own frame, z forward
+    np.testing.assert_allclose(cloud_m[known], seen[known], rtol=1e-5)
+    pictures = [np.frombuffer(bytes(mask.data), np.uint8).reshape(mask.height, mask.width) for mask in masks]
+    moving = np.stack(pictures) > 0
+    truly = sequence.moving()
+    judged = slice(FRAMES // 2, None)  # what moves needs a few frames to show
+    shared, either = (moving & truly)[judged].sum(), (moving | truly)[judged].sum()
+    assert moving.shape == truly.shape
+    assert shared > 0.6 * either
     true_path = sequence.first_from_camera()
     centres = np.array([[p.pose.pose.position.x, p.pose.pose.position.y, p.pose.pose.position.z] for p in paths])
     in_optical = np.stack([-centres[:, 1], -centres[:, 2], centres[:, 0]], axis=1)  # the assumed mount
