@@ -1,7 +1,10 @@
-"""The method on one screen: what a source observes of the newest frame -> pose, motion, tracks, objects."""
+"""The method on one screen: what a source observes of the newest frame -> pose, motion, tracks, objects.
+
+Flow is found in a thread of its own (:mod:`pomato_ros.scene.flow_ahead`) while pose, motion and tracks are solved.
+"""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +14,7 @@ from pomato_ros.config import MultiviewTuning, OdometryTuning, PomatoConfig
 from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.camera import points_on_rays
 from pomato_ros.geometry.rigid import invert
-from pomato_ros.scene.flow import FlowCache
+from pomato_ros.scene.flow_ahead import FlowAhead
 from pomato_ros.scene.motion import MotionSegmenter, MotionState
 from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, has_parallax, triangulate
 from pomato_ros.scene.objects import Objects
@@ -50,7 +53,7 @@ class SceneEstimator:
     def __init__(self, config: PomatoConfig) -> None:
         """Options of the scene and robustness groups."""
         self.config = config
-        self._flow = FlowCache()
+        self._flow = FlowAhead()
         self._multiview = MultiviewTuning()
         self._odometry = Odometry(OdometryTuning())
         self._monitor = TrackingMonitor()
@@ -66,7 +69,7 @@ class SceneEstimator:
         self._frames.clear()
 
     def update(self, window: Window, observation: Observation) -> SceneEstimate:
-        """The scene of the newest frame: flow, pose, motion, map, tracks, objects, in this order.
+        """The scene of the newest frame: flow, pose, motion, map, tracks, depth, objects, in this order.
 
         Raises:
             UnusableFrame: the camera is not calibrated.
@@ -75,17 +78,19 @@ class SceneEstimator:
         frame = frame_input(newest, depth)
         self._flow.push(frame.stamp_ns, frame.gray, frame.valid)
         correspondence = self._correspondence(observation)
+        self._prepare(observation, self._motion.next_gaps())
         found = self._odometry.locate(frame, self._absolute(observation.pose_priors))
         located = self._monitor.judge(frame.stamp_ns, found, self.config.robustness)
         self._frames.appendleft(_Remembered(frame.stamp_ns, located))
+        self._prepare(observation, self._depth_gaps(frame, ~depth.valid if depth is not None else None))
         motion = self._segment(frame, located, observation, correspondence)
         self._odometry.extend(frame, located, ~motion.mask)
-        filled = self._filled_depth(frame, ~motion.mask, correspondence)
-        points, confidence = self._points(filled, frame.intrinsics)
         pose = None if located is None else located.world_from_camera
         tracks = self._tracker.update(
             frame.stamp_ns, frame.gray, depth, pose, frame.intrinsics, motion.log_odds, motion.mask, correspondence
         )
+        filled = self._filled_depth(frame, ~motion.mask, correspondence)
+        points, confidence = self._points(filled, frame.intrinsics)
         objects = self._objects.update(frame.stamp_ns, tracks, motion.mask, points, pose, frame.intrinsics)
         return SceneEstimate(
             stamp_ns=newest.stamp_ns,
@@ -169,20 +174,30 @@ class SceneEstimator:
         self, frame: FrameInput, static: MaskArray, correspondence: Callable[[int], Correspondence | None]
     ) -> DepthMap | None:
         """The source's depth, and where it has none, that of flow and pose; movers without depth stay without."""
-        depth, tuning = frame.depth, self._multiview
+        depth, pairs = frame.depth, []
         wanted = static if depth is None else static & ~depth.valid
         wanted = wanted if frame.valid is None else wanted & frame.valid
-        if np.count_nonzero(wanted) < tuning.least_share * wanted.size:
-            return depth
-        pairs = []
-        for gap in tuning.gaps:
-            relative = self._relative(gap)
-            if relative is None or not has_parallax(relative.earlier_from_newest, frame.intrinsics, tuning):
-                continue
-            match = correspondence(gap)
-            if match is not None:
+        for gap in self._depth_gaps(frame, wanted):
+            relative, match = self._relative(gap), correspondence(gap)
+            if relative is not None and match is not None:
                 pairs.append(ViewPair(match, relative.earlier_from_newest, relative.covariance))
-        return fill_depth(depth, triangulate(pairs, frame.intrinsics, wanted, tuning))
+        return fill_depth(depth, triangulate(pairs, frame.intrinsics, wanted, self._multiview))
+
+    def _depth_gaps(self, frame: FrameInput, wanted: MaskArray | None) -> list[int]:
+        """Gaps with parallax for multi-view depth of ``wanted`` (h, w) pixels, None: all; none for too few of them."""
+        tuning = self._multiview
+        if wanted is not None and np.count_nonzero(wanted) < tuning.least_share * wanted.size:
+            return []
+        poses = {gap: self._relative(gap) for gap in tuning.gaps}
+        return [
+            gap
+            for gap, pose in poses.items()
+            if pose is not None and has_parallax(pose.earlier_from_newest, frame.intrinsics, tuning)
+        ]
+
+    def _prepare(self, observation: Observation, gaps: Iterable[int]) -> None:
+        """Let flow be found ahead for what the source does not match by itself."""
+        self._flow.prepare(gap for gap in gaps if observation.correspondence(gap) is None)
 
     def _points(self, depth: DepthMap | None, intrinsics: Intrinsics) -> tuple[FloatArray, FloatArray]:
         """Points (h, w, 3) in the camera, NaN where invalid, and confidence (h, w): depth over its sigma."""

@@ -77,6 +77,10 @@ class MotionSegmenter:
         self._log_odds: FloatArray | None = None  # (h, w) on the grid
         self._steps = 0
 
+    def next_gaps(self) -> tuple[int, ...]:
+        """Gaps whose correspondence the next :meth:`update` asks for; the first is 1."""
+        return 1, *(gap for gap in self._gaps(len(self._views) + 1) if gap > 1)
+
     def update(
         self,
         gray: NDArray[np.uint8],
@@ -133,7 +137,7 @@ class MotionSegmenter:
     ) -> tuple[FloatArray, dict[str, float]]:
         """(h, w) sum of the log-odds of this step's gaps, on the grid, and facts."""
         total, facts = np.zeros(self._views[0].gray.shape, np.float32), {}
-        for gap in self._gaps():
+        for gap in self._gaps(len(self._views)):
             flow = correspondence(gap)
             if flow is None:
                 continue
@@ -142,9 +146,9 @@ class MotionSegmenter:
             facts[f"flow_noise_factor_gap_{gap}"] = noise_factor
         return total, facts
 
-    def _gaps(self) -> list[int]:
-        """The gaps of this step, in turn over all that there are frames for."""
-        gaps = [gap for gap in self._tuning.gaps if gap < len(self._views)]
+    def _gaps(self, frames: int) -> list[int]:
+        """The gaps of this step, in turn over all that ``frames`` are enough for."""
+        gaps = [gap for gap in self._tuning.gaps if gap < frames]
         count = min(self._tuning.gaps_per_step, len(gaps))
         return [gaps[(self._steps * count + index) % len(gaps)] for index in range(count)]
 
