@@ -71,9 +71,9 @@ def sensor_name(topic: str, resolve: Callable[[str], str]) -> str:
 
 
 def is_remapped(topic: str, resolve: Callable[[str], str]) -> bool:
-    """Whether a topic of two words, as depth/image, is called otherwise than its name says."""
+    """Whether a topic is called otherwise than in the node's namespace."""
     name = topic.removesuffix("/compressedDepth").removesuffix("/compressed")
-    return not resolve(name).endswith(f"/{name}")
+    return resolve(name) != resolve("x").removesuffix("x") + name
 
 
 def choice_on_graph(node: Node, config: PomatoConfig) -> BackendChoice:

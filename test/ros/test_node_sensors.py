@@ -424,6 +424,60 @@ def test_raw_images_of_a_pair_are_turned_to_common_rows(stereo: Rig, fakes: Simp
     assert stereo.status.right.used_as == "rectified by camera_info"
 
 
+# -- chance ------------------------------------------------------------------------------------------------------------
+
+
+def random_info(draws: np.random.Generator, message: CameraInfo) -> CameraInfo:
+    """Some of its numbers are replaced by ones that no camera has."""
+    strange = (0.0, -1.0, 1e-300, 1e300, np.nan, np.inf, 5.0)
+    for values in (message.k, message.p, message.r):
+        if draws.random() < 0.5:
+            values[int(draws.integers(len(values)))] = float(draws.choice(strange))
+    if draws.random() < 0.3:
+        message.d = draws.choice(strange, int(draws.integers(0, 15))).astype(float).tolist()
+        message.distortion_model = str(draws.choice(["plumb_bob", "equidistant", "rational_polynomial", ""]))
+    if draws.random() < 0.3:
+        message.width, message.height = (int(size) for size in draws.integers(0, 100, 2))
+    return message
+
+
+def random_image(draws: np.random.Generator, header: Header) -> Image:
+    """Any encoding, size, step and length of data; half of them fit together."""
+    width, height = (
+        int(size) for size in draws.choice([48, 32, 0, 1, 7, 2**31], 2, p=[0.4, 0.4, 0.05, 0.05, 0.05, 0.05])
+    )
+    encoding = str(draws.choice(["16UC1", "32FC1", "mono16", "rgb8", "mono8", "bgra8", "8UC7", ""]))
+    step = int(draws.choice([width * 2, width * 4, 0, 2**20])) % 2**32
+    length = min(step * height, 10_000) if draws.random() < 0.7 else int(draws.integers(0, 5000))
+    message = Image(header=header, width=width, height=height, encoding=encoding, step=step)
+    message.is_bigendian = int(draws.integers(2))
+    message.data = array("B", draws.integers(0, 256, length, dtype=np.uint8).tobytes())
+    return message
+
+
+@pytest.mark.parametrize("backend", ["rgbd", "stereo"])
+def test_random_messages_of_a_sensor_are_survived(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace, backend: str
+) -> None:
+    draws = np.random.default_rng(5)
+    rig = Rig(make_graph(backend=backend), fakes)
+    topic, sensor = ("depth/image", "depth") if backend == "rgbd" else ("right/image", "right")
+    rig.advertise(Image, topic)
+    rig.advertise(CameraInfo, topic.replace("image", "camera_info"))
+    rig.wait_until_active()
+    rig.graph.publish_info(right_info(fakes, 0.0))
+    run = rig.graph.node._run
+    for index in range(120):
+        rig.publishers[topic.replace("image", "camera_info")].publish(random_info(draws, right_info(fakes)))
+        header = fakes.image_of(index).header
+        header.frame_id = str(draws.choice([fakes.CAMERA_FRAME, "", "nowhere"]))
+        rig.send(topic, random_image(draws, header), getattr(rig.status, sensor))
+        rig.graph.step(index)
+    assert run is rig.graph.node._run
+    assert rig.status.engine.errors == rig.status.engine.worker_restarts == 0
+    assert getattr(rig.status, sensor).drops.total() > 60
+
+
 # -- the real engine ---------------------------------------------------------------------------------------------------
 
 FRAMES = 12
@@ -500,3 +554,24 @@ def test_everything_published_is_metric(
     part = values_of(graph.diagnostics()["depth" if backend == "rgbd" else "right"])
     assert float(part["valid_share"]) > 0.3
     assert part["paired"] == str(FRAMES)
+
+
+def test_exchanged_images_of_a_pair_are_named(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace, sequence: RenderedSequence
+) -> None:
+    rig = Rig(make_graph(engine_factory=Engine, backend="stereo", sensor_image_size=160, num_threads=1), fakes)
+    rig.advertise(Image, "right/image")
+    rig.wait_until_active()
+    clip = sequence.clip
+    camera = camera_info_from_intrinsics(clip.intrinsics, Header(frame_id=fakes.CAMERA_FRAME))
+    rig.graph.publish_info(camera)
+    camera.p[3] = -clip.intrinsics.fx_px * BASELINE_M
+    rig.info("right/camera_info", camera)
+    for t in range(2):
+        header = Header(stamp=time_from_stamp_ns(fakes.START_NS + clip.stamps_ns[t]), frame_id=fakes.CAMERA_FRAME)
+        rig.send("right/image", image_message(clip.images[t].numpy(), "rgb8", header), rig.status.right)
+        rig.graph.send(image_message(sequence.right_rgb[t].numpy(), "rgb8", header))
+    status = rig.graph.diagnostics()["right"]
+    assert status.level == DiagnosticStatus.WARN
+    assert "the pair is swapped: exchange left and right" in status.message
+    assert values_of(status)["swapped"] == "true"
