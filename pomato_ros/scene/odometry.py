@@ -102,7 +102,8 @@ class Odometry:
         """Forget the map; the next frame is the world's origin. The readout time, the camera's own, is kept."""
         self.map = LocalMap()
         self.noise = NoiseLevel()
-        self._last: _LastFrame | None = None
+        self._start = Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0, FIRST_COVARIANCE)  # of a map that begins
+        self._last: _LastFrame | None = None  # None while no frame has begun a map
         self._velocity: PoseArray | None = None  # (6,) m/s and rad/s, axes of the camera; None while unknown
         self._measured: _Measured | None = None
         self._occupied = 0
@@ -113,7 +114,7 @@ class Odometry:
         """The camera of ``frame``; None where too few landmarks agree on one."""
         self._measured = None
         if self._last is None:
-            return Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0, FIRST_COVARIANCE)
+            return self._start
         last = self._last.located.world_from_camera
         seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
         if self._velocity is None or seconds > self.tuning.prediction_s:
@@ -171,7 +172,8 @@ class Odometry:
         covariance = last.covariance + np.diag(unseen)
         self.map, self._last, self._velocity, self._occupied = LocalMap(), None, None, 0
         self._is_lost = False
-        return Located(last.world_from_camera, covariance, 0, 1.0, covariance, relocalised=True)
+        self._start = Located(last.world_from_camera, covariance, 0, 1.0, covariance, relocalised=True)
+        return self._start
 
     def extend(self, frame: FrameInput, located: Located | None, static: MaskArray | None) -> None:
         """Take in a located frame: landmarks' depth and history, and a keyframe where the view leaves the map.
@@ -188,9 +190,12 @@ class Odometry:
             self._learn(frame, located, static, self._measured)
         if self._last is not None:
             self._velocity = self._velocity_to(frame, located.world_from_camera)
-        self._last = _LastFrame(frame, located)
         if self._view_left_map(frame):
             self._add_keyframe(frame, located, static)
+        if self._last is None and len(self.map.landmarks) < self.tuning.least_inliers:
+            self.map, self._occupied = LocalMap(), 0  # without depth or texture no map can begin: the next frame may
+            return
+        self._last = _LastFrame(frame, located)
 
     # -- locate ------------------------------------------------------------------------------------------------------
 

@@ -157,3 +157,14 @@ def test_depth_is_read_where_it_is_valid():
     np.testing.assert_allclose(inverse, (0.5, np.nan))
     np.testing.assert_allclose(std, (0.01, np.nan), rtol=1e-6)
     assert np.isnan(sampled_depth(None, np.zeros((2, 2)))[0]).all()
+
+
+def test_a_map_begins_with_the_first_frame_that_has_depth(frames):
+    odometry = Odometry(OdometryTuning())
+    bare = FrameInput(frames[0].stamp_ns, frames[0].gray, frames[0].intrinsics, None)
+    first = odometry.locate(bare)
+    odometry.extend(bare, first, None)
+    found = follow(odometry, frames[1:5])
+    assert all(found)
+    np.testing.assert_array_equal(found[0].world_from_camera, np.eye(4))
+    assert found[-1].inliers > 50
