@@ -9,7 +9,7 @@ from rclpy.node import Node
 from pomato_ros.config import AUTO, MONOCULAR, PomatoConfig
 from pomato_ros.ros import topics
 
-DISCOVERY_S = 1.0  # longest wait for publishers of a node that has just joined the graph
+DISCOVERY_S = 0.5  # longest wait for publishers of a node that has just joined the graph
 SETTLED_S = 0.2  # after the first publisher is seen, for those of the same driver
 POLL_S = 0.02
 
@@ -82,7 +82,7 @@ def choice_on_graph(node: Node, config: PomatoConfig) -> BackendChoice:
 
 
 def wait_for_discovery(node: Node, config: PomatoConfig) -> None:
-    """Return when the publishers of a running driver are known, or after a second at most; only auto waits."""
+    """Return when the publishers of a running driver are known, or after half a second at most; only auto waits."""
     if config.model.backend != AUTO or choice_on_graph(node, config).backend != MONOCULAR:
         return
     watched = [topics.IMAGE.name, f"{topics.IMAGE.name}/compressed", topics.CAMERA_INFO.name]
