@@ -175,9 +175,10 @@ class Perception:
         if not self._calibrate(camera_info, (image_rgb.shape[1], image_rgb.shape[0])):
             return ()
         self._watch_gap(stamp_ns, arrival)
-        frames = self._odometry_frames()
+        with_sensors = self._frame_with_sensors(stamp_ns, image_rgb) if self._sensors.used else None
+        frames = self._odometry_frames()  # may wait for TF, while newer messages of the sensors replace older ones
         self._received_ns[stamp_ns] = arrival.received_ns
-        scenes = self._step(self._frame(stamp_ns, image_rgb))
+        scenes = self._step(with_sensors or self._frame(stamp_ns, image_rgb))
         results = tuple(self._place(scene, frames) for scene in scenes)
         if results or not self._config.window.window_hop > 1:
             self._received_ns.clear()
@@ -295,8 +296,6 @@ class Perception:
         return Rectifier(calibration, remove_distortion=self._config.input.rectify and not rectified, view=view)
 
     def _frame(self, stamp_ns: int, image_rgb: np.ndarray) -> Frame:
-        if self._sensors.used:
-            return self._frame_with_sensors(stamp_ns, image_rgb)
         source, rectifier = self._config.scale.scale_source, self._rectifier
         depth_m = prior = None
         if source == "depth":

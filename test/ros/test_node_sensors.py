@@ -284,6 +284,23 @@ def test_depth_whose_calibration_is_still_to_come_is_not_taken_for_aligned(rgbd:
     assert "none came yet" in rgbd.status.depth.last_drop
 
 
+def test_the_first_frame_keeps_its_depth_while_the_mount_is_waited_for(
+    make_graph: Callable[..., Any], fakes: SimpleNamespace
+) -> None:
+    rig = Rig(make_graph(backend="rgbd", tf_timeout=0.5), fakes)
+    rig.advertise(Image, "depth/image")
+    rig.wait_until_active()
+    rig.graph.publish_info(fakes.camera_info_of())
+    for index in range(12):
+        message = depth_image(wall(fakes), stamp_of(fakes, index), fakes.CAMERA_FRAME)
+        rig.send("depth/image", message, rig.status.depth)
+        if index == 0:
+            rig.graph.image_publisher.publish(fakes.image_of(0))
+            rig.graph.spin_until(lambda: rig.status.depth.paired == 1, "the pair")
+    rig.graph.spin_until(lambda: len(rig.graph.engine.frames) == 1, "the first step")
+    assert rig.graph.engine.frames[0].depth_m is not None
+
+
 def test_after_a_jump_in_time_depth_goes_on(rgbd: Rig, fakes: SimpleNamespace) -> None:
     for index in (8, 9, 0, 1, 2, 3):  # a bag begins again: the second of its frames confirms it
         message = depth_image(wall(fakes), stamp_of(fakes, index), fakes.CAMERA_FRAME)
