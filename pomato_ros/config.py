@@ -567,11 +567,12 @@ DEPTH_SENSORS: Mapping[str, DepthNoise] = {
 class MultiviewTuning:
     """When depth from flow and pose counts, where the sensor has none."""
 
-    gaps: tuple[int, ...] = (4, 8)  # frames back
+    gaps: tuple[int, ...] = (4, 8)  # frames back; the one with more parallax, if the shorter has not enough, is taken
     least_share: float = 0.02  # of the image must lack depth, to be worth the flow
     useful_depth_m: float = 10.0  # at which parallax is asked for: where depth cameras end
     flow_floor_px: float = 0.4  # smooth flow errs alike over many pixels and gaps, beyond its own sigma
     least_parallax_px: float = 2.0  # ten times what flow errs by, for relative_sigma
+    ample_parallax_px: float = 8.0  # twenty times flow_floor_px: no longer gap is asked for
     relative_sigma: float = 0.1  # of inverse depth; less certain depth is not valid
     far_sigma: float = 0.0  # 1/m, certain enough however far; 0: only relative_sigma counts
     least_inverse_depth: float = 0.005  # 1/m; farther than 200 m flow of a few frames measures nothing

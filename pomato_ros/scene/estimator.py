@@ -16,7 +16,7 @@ from pomato_ros.geometry.camera import points_on_rays
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.flow_ahead import FlowAhead
 from pomato_ros.scene.motion import MotionSegmenter, MotionState
-from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, has_parallax, triangulate
+from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, triangulate, useful_gap
 from pomato_ros.scene.objects import Objects
 from pomato_ros.scene.odometry import FrameInput, Located, Odometry
 from pomato_ros.scene.pose import AbsolutePrior
@@ -82,7 +82,8 @@ class SceneEstimator:
         found = self._odometry.locate(frame, self._absolute(observation.pose_priors))
         located = self._monitor.judge(frame.stamp_ns, found, self.config.robustness)
         self._frames.appendleft(_Remembered(frame.stamp_ns, located))
-        self._prepare(observation, self._depth_gaps(frame, ~depth.valid if depth is not None else None))
+        deep = self._depth_gap(frame, None if depth is None else ~depth.valid)
+        self._prepare(observation, () if deep is None else (deep,))
         motion = self._segment(frame, located, observation, correspondence)
         self._odometry.extend(frame, located, ~motion.mask)
         pose = None if located is None else located.world_from_camera
@@ -174,26 +175,24 @@ class SceneEstimator:
         self, frame: FrameInput, static: MaskArray, correspondence: Callable[[int], Correspondence | None]
     ) -> DepthMap | None:
         """The source's depth, and where it has none, that of flow and pose; movers without depth stay without."""
-        depth, pairs = frame.depth, []
+        depth = frame.depth
         wanted = static if depth is None else static & ~depth.valid
         wanted = wanted if frame.valid is None else wanted & frame.valid
-        for gap in self._depth_gaps(frame, wanted):
-            relative, match = self._relative(gap), correspondence(gap)
-            if relative is not None and match is not None:
-                pairs.append(ViewPair(match, relative.earlier_from_newest, relative.covariance))
-        return fill_depth(depth, triangulate(pairs, frame.intrinsics, wanted, self._multiview))
+        gap = self._depth_gap(frame, wanted)
+        if gap is None:
+            return depth
+        relative, match = self._relative(gap), correspondence(gap)
+        if relative is None or match is None:
+            return depth
+        pair = ViewPair(match, relative.earlier_from_newest, relative.covariance)
+        return fill_depth(depth, triangulate([pair], frame.intrinsics, wanted, self._multiview))
 
-    def _depth_gaps(self, frame: FrameInput, wanted: MaskArray | None) -> list[int]:
-        """Gaps with parallax for multi-view depth of ``wanted`` (h, w) pixels, None: all; none for too few of them."""
+    def _depth_gap(self, frame: FrameInput, wanted: MaskArray | None) -> int | None:
+        """Gap for multi-view depth of ``wanted`` (h, w) pixels, None: all; None: too few, or too little parallax."""
         tuning = self._multiview
         if wanted is not None and np.count_nonzero(wanted) < tuning.least_share * wanted.size:
-            return []
-        poses = {gap: self._relative(gap) for gap in tuning.gaps}
-        return [
-            gap
-            for gap, pose in poses.items()
-            if pose is not None and has_parallax(pose.earlier_from_newest, frame.intrinsics, tuning)
-        ]
+            return None
+        return useful_gap({gap: self._relative(gap) for gap in tuning.gaps}, frame.intrinsics, tuning)
 
     def _prepare(self, observation: Observation, gaps: Iterable[int]) -> None:
         """Let flow be found ahead for what the source does not match by itself."""

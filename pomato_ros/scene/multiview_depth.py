@@ -8,7 +8,7 @@ together are solved by weighted least squares. Errors of flow are independent be
 common to all pixels and are counted in full. What disagrees across the epipolar line moves or is badly matched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.config import MultiviewTuning
-from pomato_ros.structures import Correspondence, DepthMap, FloatArray, Intrinsics, MaskArray, PoseArray
+from pomato_ros.structures import Correspondence, DepthMap, FloatArray, Intrinsics, MaskArray, PoseArray, PosePrior
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -76,10 +76,25 @@ def fill_depth(measured: DepthMap | None, triangulated: DepthMap | None) -> Dept
     )
 
 
-def has_parallax(earlier_from_newest: PoseArray, intrinsics: Intrinsics, tuning: MultiviewTuning) -> bool:
-    """Whether what is as far as :attr:`MultiviewTuning.useful_depth_m` moves by enough pixels, the rotation apart."""
-    shift_m = float(np.linalg.norm(earlier_from_newest[:3, 3]))
-    return shift_m * intrinsics.fx_px / tuning.useful_depth_m > tuning.least_parallax_px
+def useful_gap(poses: Mapping[int, PosePrior | None], intrinsics: Intrinsics, tuning: MultiviewTuning) -> int | None:
+    """The shortest gap with ample parallax, else the one with most, if that is enough; None: no gap has enough.
+
+    Parallax is by how many pixels what is as far as :attr:`MultiviewTuning.useful_depth_m` moves, the rotation apart.
+
+    Args:
+        poses: of the newest camera in earlier ones by gap, metres; None: unknown.
+        intrinsics: of the newest.
+        tuning: ``useful_depth_m``, ``least_parallax_px`` and ``ample_parallax_px``.
+    """
+    scale = intrinsics.fx_px / tuning.useful_depth_m
+    parallax_px = {
+        gap: scale * float(np.linalg.norm(pose.earlier_from_newest[:3, 3]))
+        for gap, pose in sorted(poses.items())
+        if pose is not None
+    }
+    ample = [gap for gap, px in parallax_px.items() if px > tuning.ample_parallax_px]
+    enough = [gap for gap, px in parallax_px.items() if px > tuning.least_parallax_px]
+    return ample[0] if ample else max(enough, key=parallax_px.__getitem__, default=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
