@@ -9,6 +9,7 @@ standard deviation (:class:`pomato_ros.config.FlowPreset`). What was asked befor
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import cv2
@@ -189,9 +190,10 @@ class FlowCache:
         if not self._halvings or self._size_wh is None:
             return small
         height, width = small.sigma_px.shape
-        by = np.array([self._size_wh[0] / width, self._size_wh[1] / height], np.float32)
-        flow = cv2.resize(small.pixels - grid(height, width), self._size_wh, interpolation=cv2.INTER_LINEAR) * by
-        sigma_px = cv2.resize(small.sigma_px, self._size_wh, interpolation=cv2.INTER_LINEAR) * by.max()
+        by = self._size_wh[0] / width, self._size_wh[1] / height
+        flow = cv2.resize(small.pixels - grid(height, width), self._size_wh, interpolation=cv2.INTER_LINEAR)
+        flow = scaled(flow, *by)
+        sigma_px = cv2.resize(small.sigma_px, self._size_wh, interpolation=cv2.INTER_LINEAR) * np.float32(max(by))
         visible = cv2.resize(small.visible.view(np.uint8), self._size_wh, interpolation=cv2.INTER_NEAREST) > 0
         pixels = flow + grid(self._size_wh[1], self._size_wh[0])
         return Correspondence(small.gap, pixels, sigma_px, visible & inside(pixels))
@@ -246,11 +248,13 @@ def structure(gray: NDArray[np.uint8]) -> FloatArray:
     return cv2.max(eigenvalue, 0.0) * np.float32(EIGENVALUE_UNIT)
 
 
+@lru_cache(maxsize=16)
 def grid(height: int, width: int) -> FloatArray:
-    """(height, width, 2) x, y of every pixel's centre."""
+    """(height, width, 2) x, y of every pixel's centre; read-only, made once for a size."""
     pixels = np.empty((height, width, 2), np.float32)
     pixels[..., 0] = np.arange(width, dtype=np.float32)
     pixels[..., 1] = np.arange(height, dtype=np.float32)[:, None]
+    pixels.flags.writeable = False
     return pixels
 
 
@@ -262,23 +266,31 @@ def sample(values: NDArray[Scalar], pixels: FloatArray) -> NDArray[Scalar]:
 def inside(pixels: FloatArray) -> MaskArray:
     """(h, w) whether ``pixels`` (h, w, 2) lie in an image of that size."""
     height, width = pixels.shape[:2]
-    x, y = pixels[..., 0], pixels[..., 1]
-    return np.asarray((x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1))
+    return np.asarray(cv2.inRange(pixels, (0.0, 0.0), (width - 1.0, height - 1.0)).astype(bool))
 
 
 def _coarse(flow: FloatArray) -> FloatArray:
     """A flow on a grid of every CHAIN_STRIDE_PX-th pixel, in px of that grid."""
     height, width = flow.shape[:2]
     size_wh = -(-width // CHAIN_STRIDE_PX), -(-height // CHAIN_STRIDE_PX)
-    by = np.array([size_wh[0] / width, size_wh[1] / height], np.float32)
-    return np.asarray(cv2.resize(flow, size_wh, interpolation=cv2.INTER_AREA) * by)
+    small = cv2.resize(flow, size_wh, interpolation=cv2.INTER_AREA)
+    return scaled(small, size_wh[0] / width, size_wh[1] / height)
 
 
 def _fine(coarse: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """The flow of :func:`_coarse` at every pixel of an image of ``shape`` (h, w)."""
     size_wh = shape[1], shape[0]
-    by = np.array([size_wh[0] / coarse.shape[1], size_wh[1] / coarse.shape[0]], np.float32)
-    return np.asarray(cv2.resize(coarse, size_wh, interpolation=cv2.INTER_LINEAR) * by)
+    large = cv2.resize(coarse, size_wh, interpolation=cv2.INTER_LINEAR)
+    return scaled(large, size_wh[0] / coarse.shape[1], size_wh[1] / coarse.shape[0])
+
+
+def scaled(flow: FloatArray, by_x: float, by_y: float) -> FloatArray:
+    """A flow (h, w, 2) of another grid, whose pixels are so many times those of this one; changed in place."""
+    if by_x == by_y:
+        flow *= np.float32(by_x)
+    else:
+        flow *= np.array([by_x, by_y], np.float32)
+    return flow
 
 
 def _halvings(side_px: int, limit_px: int) -> int:

@@ -6,6 +6,7 @@ of the brightness free.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -70,7 +71,8 @@ def align(
     pixels, moving = start.copy(), np.arange(len(start))
     converged = np.zeros(len(start), bool)
     for _ in range(tuning.most_steps):
-        step = _step(image, pick(templates, moving), pixels[moving], warp[moving], tuning.patch_px)
+        chosen = templates if len(moving) == len(start) else pick(templates, moving)
+        step = _step(image, chosen, pixels[moving], warp[moving], tuning.patch_px)
         pixels[moving] -= step
         settled = (step**2).sum(axis=-1) < tuning.settled_px**2
         converged[moving] = settled
@@ -133,10 +135,15 @@ def _residual(
 
 def _sampled(image: FloatArray, pixels: PoseArray, warp: PoseArray, side: int) -> FloatArray:
     """(n, side^2) values at ``pixels`` + ``warp`` times the offsets of a patch, bilinear."""
-    reach = np.arange(side, dtype=np.float32) - 0.5 * (side - 1)
-    offsets = np.stack(np.meshgrid(reach, reach)).reshape(2, -1)
-    places = warp.astype(np.float32) @ offsets + pixels.astype(np.float32)[..., None]
+    places = warp.astype(np.float32) @ _offsets(side) + pixels.astype(np.float32)[..., None]
     if not len(places):
         return np.zeros((0, side * side), np.float32)
     values: FloatArray = cv2.remap(image, places[:, 0], places[:, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return values
+
+
+@lru_cache(maxsize=8)
+def _offsets(side: int) -> FloatArray:
+    """(2, side^2) x, y of a patch's pixels from its centre."""
+    reach = np.arange(side, dtype=np.float32) - np.float32(0.5 * (side - 1))
+    return np.stack(np.meshgrid(reach, reach)).reshape(2, -1)

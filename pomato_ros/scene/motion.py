@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pomato_ros.config import MotionTuning, TwoViewTuning
 from pomato_ros.geometry.camera import resize_homography
 from pomato_ros.scene.appearance import mismatch_at_rest, preference_for_match
-from pomato_ros.scene.flow import grid, sample, structure
+from pomato_ros.scene.flow import grid, sample, scaled, structure
 from pomato_ros.scene.free_space import DepthGrid, RestView, free_space_evidence, rest_view
 from pomato_ros.scene.motion_regions import completed, guided, regions
 from pomato_ros.scene.rest import Matches, PairGeometry, geometry_of, jacobian, pose_variance, refined, rest_of
@@ -268,8 +268,8 @@ def on_grid(flow: Correspondence, shape: tuple[int, ...]) -> tuple[FloatArray, F
     size_wh = shape[1], shape[0]
     if (height, width) == tuple(shape):
         return flow.pixels, flow.sigma_px, flow.visible
-    by = np.array([size_wh[0] / width, size_wh[1] / height], np.float32)
-    shift = cv2.resize(flow.pixels - grid(height, width), size_wh, interpolation=cv2.INTER_AREA) * by
-    sigma_px = cv2.resize(flow.sigma_px, size_wh, interpolation=cv2.INTER_AREA) * by.max()
+    by = size_wh[0] / width, size_wh[1] / height
+    shift = scaled(cv2.resize(flow.pixels - grid(height, width), size_wh, interpolation=cv2.INTER_AREA), *by)
+    sigma_px = cv2.resize(flow.sigma_px, size_wh, interpolation=cv2.INTER_AREA) * np.float32(max(by))
     visible = cv2.resize(flow.visible.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA) > np.float32(0.5)
     return shift + grid(shape[0], shape[1]), sigma_px, visible

@@ -7,8 +7,8 @@ import pytest
 
 from pomato_ros.config import MultiviewTuning
 from pomato_ros.geometry.rigid import pose_exp
-from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, triangulate
-from pomato_ros.structures import Correspondence, DepthMap
+from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, triangulate, useful_gap
+from pomato_ros.structures import Correspondence, DepthMap, Intrinsics, PosePrior
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.world import TRAIN_WORLD, render_clip
 
@@ -96,6 +96,20 @@ def test_what_is_not_at_rest_or_not_visible_is_not_valid(clip: Clip) -> None:
     found = triangulate([dataclasses.replace(hidden, correspondence=match)], clip.intrinsics, None, TUNING)
     assert found is not None
     assert not found.valid.any()
+
+
+@pytest.mark.parametrize(
+    ("shifts_px", "expected"),
+    [({4: 1.0, 8: 1.9}, None), ({4: 1.0, 8: 2.1}, 8), ({4: 4.0, 8: 7.0}, 8), ({8: 20.0, 4: 9.0}, 4), ({4: 5.0}, 4)],
+)
+def test_the_shortest_gap_with_ample_parallax_is_used(shifts_px, expected) -> None:  # noqa: ANN001
+    camera = Intrinsics(fx_px=300.0, fy_px=300.0, cx_px=160.0, cy_px=120.0, width_px=320, height_px=240)
+    poses: dict[int, PosePrior | None] = {2: None}
+    for gap, shift_px in shifts_px.items():
+        turned = pose_exp(np.array([0.0, 0.0, 0.0, 0.3, 0.1, 0.0]))
+        turned[:3, 3] = (0.0, shift_px * TUNING.useful_depth_m / camera.fx_px, 0.0)
+        poses[gap] = PosePrior(gap, turned, np.eye(6))
+    assert useful_gap(poses, camera, TUNING) == expected
 
 
 def test_the_sensor_comes_first_and_gaps_are_filled() -> None:
