@@ -16,10 +16,12 @@ from pomato_ros.cli.results import conclude, machine_name
 from pomato_ros.config import NETWORK_PRESETS, PomatoConfig
 from pomato_ros.engine import Engine
 from pomato_ros.errors import ConfigError
+from pomato_ros.evaluation.bench import sensor_scene
 from pomato_ros.evaluation.bench.report import run_table, step_table
 from pomato_ros.evaluation.bench.scene import (
     SIZE_WH,
     TRACKS,
+    bench_clip,
     run_on_one_core,
     scene_table,
     summarise_scene,
@@ -69,6 +71,9 @@ def bench(
             help=f"Time the scene layer alone on one core, part by part: {SIZE_WH[0]}x{SIZE_WH[1]}, {TRACKS} tracks.",
         ),
     ] = False,
+    backend: Annotated[
+        str, typer.Option(help="With --scene: rgbd times a whole step over a 640x480 depth camera instead.")
+    ] = "",
     preset: Annotated[
         str, typer.Option(help="With --check: random weights of this network preset in place of trained ones.")
     ] = "",
@@ -97,6 +102,10 @@ def bench(
         raise typer.BadParameter(str(error)) from error
     if preset and not check:
         raise typer.BadParameter("--preset has random weights, which can only be timed; add --check")
+    if backend not in ("", "rgbd") or (backend and not scene):
+        raise typer.BadParameter("expected --scene --backend rgbd; the other backends are not timed by part")
+    if backend:
+        return run_sensor_bench(config, steps, save, as_json, console)
     if scene:
         return run_scene_bench(config, steps, save, as_json, console)
     if check:
@@ -170,6 +179,18 @@ def run_scene_bench(config: PomatoConfig, steps: int, save: Path | None, as_json
     console.print(machine_name())
     console.print(scene_table(summary))
     conclude("scene", summary | {"mode": config.window.mode}, save, as_json, console)
+    return 0
+
+
+def run_sensor_bench(config: PomatoConfig, steps: int, save: Path | None, as_json: bool, console: Console) -> int:
+    """Preparation, source and estimator over a simulated depth camera in a rendered room; threads as in the node."""
+    with console.status("rendering and timing"):
+        clip = bench_clip(sensor_scene.WARM_UP + steps, sensor_scene.SIZE_WH)
+        run = sensor_scene.run_sensor_scene(clip, config.with_values({"backend": "rgbd"}))
+    summary = sensor_scene.summarise_sensor_scene(run, sensor_scene.SIZE_WH)
+    console.print(machine_name())
+    console.print(sensor_scene.sensor_scene_table(summary))
+    conclude("scene-rgbd", summary, save, as_json, console)
     return 0
 
 
