@@ -26,7 +26,7 @@ from pomato_ros.ros.pairing import NearestStamp
 from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.status import SensorStatus
 from pomato_ros.ros.streams import StreamMonitor
-from pomato_ros.sources.rgbd import check_unit, sensor_noise
+from pomato_ros.sources.rgbd import check_unit, measurable_range
 from pomato_ros.structures import Intrinsics, PoseArray
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class DepthFrames:
     ) -> None:
         """``images`` is the stream of the colour images; ``find_pose(target, source)`` is target <- source from TF."""
         self._config, self._status, self._find_pose = config, status, find_pose
-        self._range_m = sensor_noise(config).range_m
+        self._range_m = measurable_range(config)
         self._messages = NearestStamp("depth image", status, images, config.sensor.depth_max_offset)
         self.infos = StreamMonitor()  # of the depth camera's calibration
         self._info: CameraInfo | None = None

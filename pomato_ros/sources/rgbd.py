@@ -46,7 +46,7 @@ class RgbdSource:
                 f"expected a depth image registered to the image, {frame.image_rgb.shape[:2]}, got "
                 f"{frame.depth_m.shape}; register it first"
             )
-        check_unit(frame.depth_m, self._noise.range_m)
+        check_unit(frame.depth_m, measurable_range(self._config))
         return dataclasses.replace(prepared, depth=measure_depth(frame.depth_m, self._noise, resizing))
 
     def predict(self, window: Window, request: PredictionRequest) -> Observation:
@@ -79,6 +79,12 @@ def sensor_noise(config: PomatoConfig) -> DepthNoise:
     if not limit_m:
         return noise
     return dataclasses.replace(noise, range_m=(noise.range_m[0], limit_m))
+
+
+def measurable_range(config: PomatoConfig) -> tuple[float, float]:
+    """Nearest and farthest depth in metres that the named sensor measures, however little of it is used."""
+    nearest_m, farthest_m = DEPTH_SENSORS[config.sensor.depth_sensor].range_m
+    return nearest_m, max(farthest_m, config.sensor.depth_range_max)
 
 
 def check_unit(depth_m: FloatArray, range_m: tuple[float, float]) -> None:

@@ -72,6 +72,13 @@ def test_depth_of_another_size_and_cameras_without_calibration_are_refused() -> 
         source.prepare(dataclasses.replace(frame_with(plane(1.0)), intrinsics=None))
 
 
+def test_a_far_scene_beyond_a_short_range_is_no_wrong_unit() -> None:
+    source = RgbdSource(PomatoConfig().with_values({"depth_range_max": 0.2}))
+    far = observe(source, frame_with(plane(7.0))).depth
+    assert far is not None
+    assert not far.valid.any()
+
+
 def test_a_shorter_range_can_be_asked_for() -> None:
     source = RgbdSource(PomatoConfig().with_values({"depth_range_max": 3.0}))
     far = observe(source, frame_with(plane(4.0))).depth
