@@ -29,6 +29,7 @@ from pomato_ros.structures import (
     Intrinsics,
     MaskArray,
     Observation,
+    PoseArray,
     PosePrior,
     PreparedFrame,
     SceneEstimate,
@@ -132,7 +133,7 @@ class SceneEstimator:
             earlier = self._frames[prior.gap - 1].located if prior.gap <= len(self._frames) else None
             if earlier is not None:
                 pose = earlier.world_from_camera @ prior.earlier_from_newest
-                turn = np.kron(np.eye(2), prior.earlier_from_newest[:3, :3])
+                turn = _twice(prior.earlier_from_newest[:3, :3])
                 found.append(
                     AbsolutePrior(pose, np.asarray(np.linalg.inv(turn.T @ prior.covariance @ turn), np.float64))
                 )
@@ -146,7 +147,7 @@ class SceneEstimator:
         if newest is None or earlier is None:
             return None
         earlier_from_newest = invert(earlier.world_from_camera) @ newest.world_from_camera
-        turn = np.kron(np.eye(2), earlier_from_newest[:3, :3])
+        turn = _twice(earlier_from_newest[:3, :3])
         covariance = turn @ newest.fit_covariance @ turn.T + earlier.fit_covariance
         return PosePrior(gap, earlier_from_newest, covariance)
 
@@ -233,3 +234,10 @@ def grown(mask: MaskArray, pixels: int) -> MaskArray:
         return mask
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     return cv2.dilate(mask.view(np.uint8), cross, iterations=pixels).view(bool)
+
+
+def _twice(rotation: PoseArray) -> PoseArray:
+    """(6, 6) that turns position and rotation vector alike."""
+    turn = np.zeros((6, 6))
+    turn[:3, :3] = turn[3:, 3:] = rotation
+    return turn

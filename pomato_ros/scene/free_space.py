@@ -110,8 +110,7 @@ def free_space_evidence(view: RestView, tuning: MotionTuning) -> FloatArray:
 
 def _projected(inverse_depth: FloatArray, geometry: PairGeometry) -> tuple[FloatArray, FloatArray, MaskArray]:
     """Pixels (h, w, 2) and inverse depth (h, w) in the earlier camera of the grid's points, and whether before it."""
-    own = grid(*inverse_depth.shape)
-    place = own @ geometry.homography[:, :2].T.astype(np.float32) + geometry.homography[:, 2].astype(np.float32)
+    place: FloatArray = cv2.transform(grid(*inverse_depth.shape), geometry.homography)
     place += inverse_depth[..., None] * geometry.epipole.astype(np.float32)
     z = np.maximum(place[..., 2], np.float32(LEAST_Z))
     return (

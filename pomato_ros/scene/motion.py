@@ -225,8 +225,8 @@ class MotionSegmenter:
         )
         odds = self._log_odds_of(square / factor, variance * np.float32(factor)).reshape(usable.shape)
         images = self._views[0].gray, self._views[gap].gray
-        at_match = np.stack((matches.to_x, matches.to_y), -1).reshape(*usable.shape, 2)
-        at_rest = np.stack((rest.x, rest.y), -1).astype(np.float32).reshape(*usable.shape, 2)
+        at_match = cv2.merge([array.reshape(usable.shape) for array in (matches.to_x, matches.to_y)])
+        at_rest = cv2.merge([array.astype(np.float32).reshape(usable.shape) for array in (rest.x, rest.y)])
         preferred = preference_for_match(*images, at_match, at_rest, self._tuning)
         textured = np.clip(np.sqrt(structure(images[0])) / np.float32(self._tuning.texture_levels), 0.0, 1.0)
         return np.where(usable, odds * np.where(odds > 0, preferred, textured), np.float32(0.0)), factor
