@@ -6,7 +6,7 @@ takes in what the frame says of the landmarks' depth and, where the view has lef
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -44,6 +44,7 @@ from pomato_ros.scene.pose import (
 )
 from pomato_ros.scene.readout import Readout, image_velocity, row_phase
 from pomato_ros.scene.relocalisation import Relocaliser
+from pomato_ros.scene.rivals import camera_among_rivals
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
 FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
@@ -248,41 +249,23 @@ class Odometry:
             return None
         matches = self._matches(index, pixels, frame, pose, 0.0)
         fit = fit_pose(matches, frame.intrinsics, pose, (tuning.coarse_gate,), self.noise, priors)
-        near = matches.select(fit.inliers)
-        shown = noise_level(near, frame.intrinsics, fit.world_from_camera, self.noise)
+        start, rows, spread = fit.world_from_camera, fit.inliers, np.zeros((6, 6))
+        rivalry = camera_among_rivals(matches, frame.intrinsics, (start, *self._rest()), self.noise, tuning)
+        if rivalry is not None:
+            best = rivalry.best.fit
+            start, rows, spread = best.world_from_camera, best.squared < tuning.middle_gate**2, rivalry.spread()
+        shown = noise_level(matches.select(rows), frame.intrinsics, start, self.noise)
         self.noise = blended(self.noise, shown, tuning)
         gates = (tuning.middle_gate, tuning.gate)
-        fit = fit_pose(matches, frame.intrinsics, fit.world_from_camera, gates, self.noise, priors)
-        fit = self._larger_world(frame, matches, fit)
+        fit = fit_pose(matches, frame.intrinsics, start, gates, self.noise, priors)
         inliers = np.count_nonzero(fit.inliers)
         if inliers < max(tuning.least_inliers, tuning.least_inlier_ratio * len(index)):
             return None
-        return _Measured(index, matches, fit)
+        return _Measured(index, matches, replace(fit, covariance=fit.covariance + spread / tuning.correlated_residuals))
 
-    def _larger_world(self, frame: FrameInput, matches: Matches, fit: PoseFit) -> PoseFit:
-        """``fit``, or a fit on its outliers or on what is far, where that covers clearly more surface.
-
-        What is at rest encloses what moves: a near mover may fill the image, but seldom has the larger surface.
-        Landmarks are spread over the image evenly, so that each stands for an area that grows with its depth squared.
-        Rivals are compared at a noise level that a compromise between two motions has not raised yet.
-        """
-        tuning, outliers = self.tuning, ~fit.inliers
-        if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
-            return fit
-        noise = NoiseLevel(min(self.noise.pixel, tuning.rival_noise), min(self.noise.depth, tuning.rival_noise))
-        gate_px = tuning.ransac_gate_px * frame.gray.shape[1] / 640.0
-        gates = (tuning.middle_gate, tuning.gate)
-        own = fit_pose(matches, frame.intrinsics, fit.world_from_camera, gates, noise)
-        best, surface = fit, surface_of(matches, own.inliers, own.world_from_camera)
-        for rows in (outliers, matches.surface >= np.median(matches.surface)):
-            proposal = ransac_pose(matches.select(rows), frame.intrinsics, gate_px)
-            if proposal is None:
-                continue
-            rival = fit_pose(matches, frame.intrinsics, proposal, gates, noise)
-            found = surface_of(matches, rival.inliers, rival.world_from_camera)
-            if np.count_nonzero(rival.inliers) >= tuning.least_inliers and found > tuning.rival_surface * surface:
-                best, surface = rival, found
-        return best
+    def _rest(self) -> tuple[PoseArray, ...]:
+        """The last camera: a hypothesis of every frame is that the camera has not moved."""
+        return () if self._last is None else (self._last.located.world_from_camera,)
 
     def _measure(self, frame: FrameInput, pose: PoseArray) -> tuple[NDArray[np.int64], PoseArray]:
         """Rows of landmarks found in the frame when the camera is near ``pose``, and their pixels (n, 2)."""
@@ -470,12 +453,6 @@ def surface_weights(depth: PoseArray, power: float, most: float) -> PoseArray:
     """(n,) weights of landmarks by depth (n,), relative to the median."""
     depth = np.maximum(depth, LEAST_DEPTH)
     return np.asarray(np.clip((depth / np.median(depth)) ** power, 1.0 / most, most)) if len(depth) else depth
-
-
-def surface_of(matches: Matches, rows: MaskArray, world_from_camera: PoseArray) -> float:
-    """Surface that some landmarks stand for, up to a factor: the sum of their squared depths in the camera."""
-    depth = (matches.points_world[rows] - world_from_camera[:3, 3]) @ world_from_camera[:3, 2]
-    return float((depth**2).sum())
 
 
 def clear_of_edges(valid: MaskArray, pixels: int) -> MaskArray:
