@@ -386,8 +386,9 @@ class OdometryTuning:
     surface_power: float = 1.0  # weight of a landmark by its depth; its surface grows with the square of it
     most_surface: float = 4.0  # bound of that weight
     rival_share: float = 0.15  # of the landmarks must be outliers for a rival motion to be looked for,
-    rival_surface: float = 1.3  # which must cover so many times the surface,
+    rival_surface: float = 1.05  # which must cover so many times the surface,
     rival_noise: float = 4.0  # at a noise level of at most so much
+    rival_gate: float = 2.5  # standard deviations of a rival's inliers
     rival_gate_px: float = 3.0  # of RANSAC for rivals
     ambiguous_surface: float = 0.5  # share of the largest surface from which a rival widens the covariance
     acceleration_m_s2: float = 10.0  # std of the camera's; a hand-held camera reaches 1 g

@@ -253,11 +253,13 @@ class Odometry:
         rivalry = camera_among_rivals(matches, frame.intrinsics, (start, *self._rest()), self.noise, tuning)
         if rivalry is not None:
             best = rivalry.best.fit
-            start, rows, spread = best.world_from_camera, best.squared < tuning.middle_gate**2, rivalry.spread()
+            start, rows, spread = best.world_from_camera, best.squared < tuning.gate**2, rivalry.spread()
+            matches = replace(matches, surface=np.where(rows, matches.surface, 0.0))
         shown = noise_level(matches.select(rows), frame.intrinsics, start, self.noise)
         self.noise = blended(self.noise, shown, tuning)
         gates = (tuning.middle_gate, tuning.gate)
         fit = fit_pose(matches, frame.intrinsics, start, gates, self.noise, priors)
+        fit = replace(fit, inliers=fit.inliers & (matches.surface > 0))
         inliers = np.count_nonzero(fit.inliers)
         if inliers < max(tuning.least_inliers, tuning.least_inlier_ratio * len(index)):
             return None

@@ -9,7 +9,7 @@ that each stands for an area that grows with its depth squared.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,8 @@ def camera_among_rivals(
 def _hypothesis(
     matches: Matches, intrinsics: Intrinsics, start: PoseArray, noise: NoiseLevel, tuning: OdometryTuning
 ) -> Hypothesis:
-    fit = fit_pose(matches, intrinsics, start, (tuning.middle_gate, tuning.gate), noise)
+    by_area = replace(matches, surface=matches.surface**2)
+    fit = fit_pose(by_area, intrinsics, start, (tuning.gate, tuning.rival_gate), noise)
     return Hypothesis(fit, surface_at_rest(matches, fit, tuning))
 
 
@@ -97,7 +98,7 @@ def surface_at_rest(matches: Matches, fit: PoseFit, tuning: OdometryTuning) -> f
     pose = fit.world_from_camera
     depth = np.maximum((matches.points_world - pose[:3, 3]) @ pose[:3, 2], LEAST_DEPTH)
     depth = np.minimum(depth, tuning.most_surface * np.median(depth))
-    agreement = np.maximum(1.0 - fit.squared / tuning.gate**2, 0.0)
+    agreement = np.maximum(1.0 - fit.squared / tuning.rival_gate**2, 0.0)
     return float((depth**2 * agreement).sum())
 
 
