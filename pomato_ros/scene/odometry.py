@@ -389,8 +389,15 @@ class Odometry:
     def _view_left_map(self, frame: FrameInput) -> bool:
         """Whether a keyframe is due: few landmarks are seen, or little of the image holds any."""
         tuning, pixels = self.tuning, self.map.last_pixels()
+        if len(pixels) >= 2 * tuning.least_inliers:
+            pixels = np.concatenate((pixels, self._outlier_pixels()))
         few = len(pixels) < tuning.keyframe_inliers
         return few or occupied_cells(pixels, frame.gray.shape) < tuning.keyframe_overlap * self._occupied
+
+    def _outlier_pixels(self) -> PoseArray:
+        """(n, 2) where the newest frame shows landmarks that are no inliers: most are on movers, none is to begin."""
+        measured = self._measured
+        return np.zeros((0, 2)) if measured is None else measured.matches.seen[~measured.fit.inliers]
 
     def _add_keyframe(self, frame: FrameInput, located: Located, static: MaskArray | None) -> None:
         """A keyframe with new landmarks where the newest image has none."""
@@ -399,7 +406,8 @@ class Odometry:
         known = self.map.last_pixels()
         limit = max(tuning.keyframe_landmarks - len(known), tuning.keyframe_landmarks // 3)
         allowed = self._allowed(frame, static)
-        pixels = new_corners(frame.gray, allowed, known, tuning.spacing_px * scale, limit)
+        taken = np.concatenate((known, self._outlier_pixels()))
+        pixels = new_corners(frame.gray, allowed, taken, tuning.spacing_px * scale, limit)
         table = self._new_landmarks(frame, pixels, self.map.created)
         typical = float(np.median(table.inverse_depth)) if len(table) else 0.0
         keyframe = Keyframe(
