@@ -385,7 +385,7 @@ class OdometryTuning:
     least_inlier_ratio: float = 0.2  # and share of those that were measured
     surface_power: float = 1.0  # weight of a landmark by its depth; its surface grows with the square of it
     most_surface: float = 4.0  # bound of that weight
-    rival_share: float = 0.15  # of the landmarks must be outliers for a rival motion to be looked for,
+    rival_share: float = 0.25  # of the landmarks must be outliers for a rival motion to be looked for,
     rival_surface: float = 1.05  # which must cover so many times the surface,
     rival_noise: float = 4.0  # at a noise level of at most so much
     rival_gate: float = 2.5  # standard deviations of a rival's inliers

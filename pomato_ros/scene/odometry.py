@@ -44,7 +44,7 @@ from pomato_ros.scene.pose import (
 )
 from pomato_ros.scene.readout import Readout, image_velocity, row_phase
 from pomato_ros.scene.relocalisation import Relocaliser
-from pomato_ros.scene.rivals import camera_among_rivals
+from pomato_ros.scene.rivals import camera_among_rivals, surface_share
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
 
 FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
@@ -81,6 +81,7 @@ class _Measured:
     index: NDArray[np.int64]  # (n,) rows of the landmark table
     matches: Matches
     fit: PoseFit
+    inlier_ratio: float  # of the landmarks, or of the surface they stand for where motions compete
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Odometry:
             fit.world_from_camera,
             self._world_covariance(measured),
             inliers,
-            inliers / len(fit.inliers),
+            measured.inlier_ratio,
             self.tuning.correlated_residuals * fit.covariance,
             relocalised,
         )
@@ -260,10 +261,13 @@ class Odometry:
         gates = (tuning.middle_gate, tuning.gate)
         fit = fit_pose(matches, frame.intrinsics, start, gates, self.noise, priors)
         fit = replace(fit, inliers=fit.inliers & (matches.surface > 0))
-        inliers = np.count_nonzero(fit.inliers)
-        if inliers < max(tuning.least_inliers, tuning.least_inlier_ratio * len(index)):
+        ratio = float(np.mean(fit.inliers))
+        if rivalry is not None:
+            ratio = max(ratio, surface_share(matches, fit, tuning))
+        if np.count_nonzero(fit.inliers) < tuning.least_inliers or ratio < tuning.least_inlier_ratio:
             return None
-        return _Measured(index, matches, replace(fit, covariance=fit.covariance + spread / tuning.correlated_residuals))
+        fit = replace(fit, covariance=fit.covariance + spread / tuning.correlated_residuals)
+        return _Measured(index, matches, fit, ratio)
 
     def _rest(self) -> tuple[PoseArray, ...]:
         """The last camera: a hypothesis of every frame is that the camera has not moved."""
@@ -395,9 +399,11 @@ class Odometry:
         return few or occupied_cells(pixels, frame.gray.shape) < tuning.keyframe_overlap * self._occupied
 
     def _outlier_pixels(self) -> PoseArray:
-        """(n, 2) where the newest frame shows landmarks that are no inliers: most are on movers, none is to begin."""
+        """(n, 2) px of the newest frame's outliers where they are the majority: movers, which get no new landmarks."""
         measured = self._measured
-        return np.zeros((0, 2)) if measured is None else measured.matches.seen[~measured.fit.inliers]
+        if measured is None or np.count_nonzero(measured.fit.inliers) > 0.5 * len(measured.index):
+            return np.zeros((0, 2))
+        return measured.matches.seen[~measured.fit.inliers]
 
     def _add_keyframe(self, frame: FrameInput, located: Located, static: MaskArray | None) -> None:
         """A keyframe with new landmarks where the newest image has none."""

@@ -64,7 +64,7 @@ def camera_among_rivals(
     """
     bounded = NoiseLevel(min(noise.pixel, tuning.rival_noise), min(noise.depth, tuning.rival_noise))
     first = _hypothesis(matches, intrinsics, starts[0], bounded, tuning)
-    outliers = ~first.fit.inliers
+    outliers = first.fit.squared > tuning.gate**2
     if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
         return None
     found = [_hypothesis(matches, intrinsics, start, bounded, tuning) for start in starts[1:]]
@@ -93,13 +93,23 @@ def _hypothesis(
 def surface_at_rest(matches: Matches, fit: PoseFit, tuning: OdometryTuning) -> float:
     """Surface that the inliers of a fit stand for: the sum of their squared depths, each by how well it agrees.
 
-    A landmark counts by ``1 - d^2 / gate^2`` of its squared Mahalanobis distance. Depths are bounded from above.
+    A landmark counts by ``1 - d^2 / gate^2`` of its squared Mahalanobis distance.
     """
+    agreement = np.maximum(1.0 - fit.squared / tuning.rival_gate**2, 0.0)
+    return float((_surfaces(matches, fit, tuning) * agreement).sum())
+
+
+def surface_share(matches: Matches, fit: PoseFit, tuning: OdometryTuning) -> float:
+    """Share 0 .. 1 of the surface of all measured landmarks that the inliers of a fit stand for."""
+    surfaces = _surfaces(matches, fit, tuning)
+    return float(surfaces[fit.inliers].sum() / surfaces.sum())
+
+
+def _surfaces(matches: Matches, fit: PoseFit, tuning: OdometryTuning) -> PoseArray:
+    """(n,) squared depths in the camera of a fit, bounded from above."""
     pose = fit.world_from_camera
     depth = np.maximum((matches.points_world - pose[:3, 3]) @ pose[:3, 2], LEAST_DEPTH)
-    depth = np.minimum(depth, tuning.most_surface * np.median(depth))
-    agreement = np.maximum(1.0 - fit.squared / tuning.rival_gate**2, 0.0)
-    return float((depth**2 * agreement).sum())
+    return np.asarray(np.minimum(depth, tuning.most_surface * np.median(depth)) ** 2)
 
 
 def _subsets(matches: Matches, intrinsics: Intrinsics, outliers: MaskArray) -> Iterator[MaskArray]:
