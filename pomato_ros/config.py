@@ -388,6 +388,7 @@ class OdometryTuning:
     rival_share: float = 0.25  # of the landmarks must be outliers for a rival motion to be looked for,
     rival_surface: float = 1.05  # which must cover so many times the surface,
     rival_noise: float = 4.0  # at a noise level of at most so much
+    rival_far_share: float = 0.6  # of the best rival's outliers beyond twice the gate: another motion, not noise
     rival_gate: float = 2.5  # standard deviations of a rival's inliers
     rival_gate_px: float = 3.0  # of RANSAC for rivals
     ambiguous_surface: float = 0.5  # share of the largest surface from which a rival widens the covariance

@@ -53,7 +53,9 @@ def camera_among_rivals(
     noise: NoiseLevel,
     tuning: OdometryTuning,
 ) -> Rivalry | None:
-    """The hypothesis with the largest surface at rest; None where nearly all landmarks agree on the first start.
+    """The hypothesis with the largest surface at rest; None where one motion explains nearly all landmarks.
+
+    Motions are not separable where the noise level of pixels, learnt from frames of one motion, exceeds the bound.
 
     Args:
         matches: landmarks measured in the frame.
@@ -62,7 +64,9 @@ def camera_among_rivals(
         noise: variance factors; hypotheses are compared at these, at most ``tuning.rival_noise``.
         tuning: gates and thresholds.
     """
-    bounded = NoiseLevel(min(noise.pixel, tuning.rival_noise), min(noise.depth, tuning.rival_noise))
+    if noise.pixel > tuning.rival_noise:
+        return None
+    bounded = NoiseLevel(noise.pixel, min(noise.depth, tuning.rival_noise))
     first = _hypothesis(matches, intrinsics, starts[0], bounded, tuning)
     outliers = first.fit.squared > tuning.gate**2
     if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
@@ -79,7 +83,16 @@ def camera_among_rivals(
         enough = np.count_nonzero(other.fit.inliers) >= tuning.least_inliers
         if enough and other.surface > max(factor * first.surface, best.surface):
             best = other
+    if not _two_motions(best.fit, tuning):
+        return None
     return Rivalry(best, tuple(_distinct(best, [first, *found], tuning)))
+
+
+def _two_motions(fit: PoseFit, tuning: OdometryTuning) -> bool:
+    """Whether most outliers of a fit are beyond twice the gate: another motion, not noise above the bound."""
+    outliers = fit.squared > tuning.gate**2
+    far = fit.squared > (2.0 * tuning.gate) ** 2
+    return bool(np.count_nonzero(far) > tuning.rival_far_share * np.count_nonzero(outliers))
 
 
 def _hypothesis(
