@@ -52,7 +52,9 @@ setup(
             "onnx>=1.16,<2",
             "onnxruntime>=1.18,<2",
         ],
-        "mapping": ["gtsam>=4.3,<5"],  # asks for pytest 9, which ROS 2 Jazzy's own test tools do not know
+        "mapping": [
+            "gtsam>=4.3,<5",  # asks for pytest 9, which ROS 2 Jazzy's own test tools do not know
+        ],
         "batch": [
             "fsspec>=2024.2",
             "pyarrow>=15,<27",

@@ -116,7 +116,7 @@ class Odometry:
         """The camera of ``frame``; None where too few landmarks agree on one."""
         self._measured = None
         if self._last is None:
-            return self._start
+            return self._start if self._can_hold_map(frame) else None
         last = self._last.located.world_from_camera
         seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
         if self._velocity is None or seconds > self.tuning.prediction_s:
@@ -157,6 +157,13 @@ class Odometry:
         pose = self._relocaliser.locate(frame.gray, self.map.keyframes, frame.intrinsics)
         return None if pose is None else self._fine(frame, pose, ())
 
+    def _can_hold_map(self, frame: FrameInput) -> bool:
+        """Whether a map can begin with a frame: enough corners with depth, as a dark one has not."""
+        wanted = 2 * self.tuning.least_inliers
+        spacing_px = self.tuning.spacing_px * frame.gray.shape[1] / 640.0
+        corners = new_corners(frame.gray, self._allowed(frame, None), np.zeros((0, 2)), spacing_px, wanted)
+        return frame.depth is not None and len(corners) >= self.tuning.least_inliers
+
     def _restarted(self, frame: FrameInput, seconds: float) -> Located | None:
         """After a while without a pose: a new map where the camera was last, as uncertain as the time unseen makes it.
 
@@ -164,8 +171,7 @@ class Odometry:
         """
         if seconds < self.tuning.restart_s or self._last is None:
             return None
-        corners = new_corners(frame.gray, self._allowed(frame, None), np.zeros((0, 2)), 8.0, 200)
-        if len(corners) < 2 * self.tuning.least_inliers:
+        if not self._can_hold_map(frame):
             return None
         last = self._last.located
         unseen = [(self.tuning.unseen_speed_m_s * seconds) ** 2] * 3 + [

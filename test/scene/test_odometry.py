@@ -162,8 +162,8 @@ def test_depth_is_read_where_it_is_valid():
 def test_a_map_begins_with_the_first_frame_that_has_depth(frames):
     odometry = Odometry(OdometryTuning())
     bare = FrameInput(frames[0].stamp_ns, frames[0].gray, frames[0].intrinsics, None)
-    first = odometry.locate(bare)
-    odometry.extend(bare, first, None)
+    assert odometry.locate(bare) is None
+    odometry.extend(bare, None, None)
     found = follow(odometry, frames[1:5])
     assert all(found)
     np.testing.assert_array_equal(found[0].world_from_camera, np.eye(4))
