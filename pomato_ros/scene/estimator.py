@@ -15,10 +15,11 @@ from pomato_ros.errors import UnusableFrame
 from pomato_ros.geometry.camera import points_on_rays
 from pomato_ros.geometry.rigid import invert
 from pomato_ros.scene.flow_ahead import FlowAhead
+from pomato_ros.scene.located import FrameInput, Located
 from pomato_ros.scene.motion import MotionSegmenter, MotionState
 from pomato_ros.scene.multiview_depth import ViewPair, fill_depth, triangulate, useful_gap
 from pomato_ros.scene.objects import Objects
-from pomato_ros.scene.odometry import FrameInput, Located, Odometry
+from pomato_ros.scene.odometry import Odometry
 from pomato_ros.scene.pose import AbsolutePrior
 from pomato_ros.scene.tracking_state import TrackingMonitor
 from pomato_ros.scene.tracks import Tracker

@@ -15,26 +15,22 @@ from numpy.typing import NDArray
 from pomato_ros.config import OdometryTuning
 from pomato_ros.scene.landmarks import (
     Keyframe,
-    LandmarkTable,
     LocalMap,
     keyframe_homography,
-    rays_through,
     through_homography,
 )
+from pomato_ros.scene.located import FrameInput, Located, MeasuredLandmarks, sampled_depth
+from pomato_ros.scene.map_building import CameraMotion, MapBuilder
 from pomato_ros.scene.patches import (
-    GrayImage,
     follow_patches,
     inside,
-    new_corners,
     patch_correlation,
-    structure_tensors,
 )
 from pomato_ros.scene.pose import (
     LEAST_DEPTH,
     AbsolutePrior,
     Matches,
     NoiseLevel,
-    PoseFit,
     displacement,
     fit_pose,
     moved,
@@ -45,43 +41,9 @@ from pomato_ros.scene.pose import (
 from pomato_ros.scene.readout import Readout, image_velocity, row_phase
 from pomato_ros.scene.relocalisation import Relocaliser
 from pomato_ros.scene.rivals import camera_among_rivals, surface_share
-from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
+from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
 FIRST_COVARIANCE = np.diag([1e-8] * 6)  # 0.1 mm and 0.006 deg: the first frame is the world, no covariance is zero
-OCCUPANCY_GRID = (6, 8)  # rows, columns
-
-
-@dataclass(frozen=True, slots=True)
-class FrameInput:
-    """What the odometry reads of a frame."""
-
-    stamp_ns: int
-    gray: GrayImage  # (h, w)
-    intrinsics: Intrinsics
-    depth: DepthMap | None
-    valid: MaskArray | None = None  # (h, w) pixels that show the scene
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """The newest camera."""
-
-    world_from_camera: PoseArray  # (4, 4)
-    covariance: PoseArray  # (6, 6) x, y, z, rot x, rot y, rot z, world axes
-    inliers: int
-    inlier_ratio: float
-    fit_covariance: PoseArray  # (6, 6) of the fit alone, without that of the map; axes of the camera
-    relocalised: bool = False  # found again after it was lost
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """Landmarks measured in the newest frame, and the fit on them."""
-
-    index: NDArray[np.int64]  # (n,) rows of the landmark table
-    matches: Matches
-    fit: PoseFit
-    inlier_ratio: float  # of the landmarks, or of the surface they stand for where motions compete
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +60,30 @@ class Odometry:
         self.tuning = tuning
         self.readout = Readout()
         self._relocaliser = Relocaliser()
+        self._builder = MapBuilder(tuning)
         self.reset()
 
     def reset(self) -> None:
         """Forget the map; the next frame is the world's origin. The readout time, the camera's own, is kept."""
-        self.map = LocalMap()
+        self._builder.clear()
         self.noise = NoiseLevel()
         self._start = Located(np.eye(4), FIRST_COVARIANCE, 0, 1.0, FIRST_COVARIANCE)  # of a map that begins
         self._last: _LastFrame | None = None  # None while no frame has begun a map
         self._velocity: PoseArray | None = None  # (6,) m/s and rad/s, axes of the camera; None while unknown
-        self._measured: _Measured | None = None
-        self._occupied = 0
+        self._measured: MeasuredLandmarks | None = None
         self._is_lost = False
         self._relocaliser.reset()
+
+    @property
+    def map(self) -> LocalMap:
+        """Keyframes and landmarks."""
+        return self._builder.map
 
     def locate(self, frame: FrameInput, priors: Sequence[AbsolutePrior] = ()) -> Located | None:
         """The camera of ``frame``; None where too few landmarks agree on one."""
         self._measured = None
         if self._last is None:
-            return self._start if self._can_hold_map(frame) else None
+            return self._start if self._builder.can_hold_map(frame) else None
         last = self._last.located.world_from_camera
         seconds = max((frame.stamp_ns - self._last.frame.stamp_ns) * 1e-9, 1e-6)
         if self._velocity is None or seconds > self.tuning.prediction_s:
@@ -136,7 +103,7 @@ class Odometry:
             return self._restarted(frame, seconds)
         return self._located(frame, measured, seconds, relocalised)
 
-    def _located(self, frame: FrameInput, measured: _Measured, seconds: float, relocalised: bool) -> Located:
+    def _located(self, frame: FrameInput, measured: MeasuredLandmarks, seconds: float, relocalised: bool) -> Located:
         """The camera by a fit that is to be learned from."""
         self._measured, fit = measured, measured.fit
         self.readout = self.readout.updated(
@@ -152,17 +119,10 @@ class Odometry:
             relocalised,
         )
 
-    def _found_again(self, frame: FrameInput) -> _Measured | None:
+    def _found_again(self, frame: FrameInput) -> MeasuredLandmarks | None:
         """A fit at the pose where a keyframe is recognised; None where none is."""
         pose = self._relocaliser.locate(frame.gray, self.map.keyframes, frame.intrinsics)
         return None if pose is None else self._fine(frame, pose, ())
-
-    def _can_hold_map(self, frame: FrameInput) -> bool:
-        """Whether a map can begin with a frame: enough corners with depth, as a dark one has not."""
-        wanted = 2 * self.tuning.least_inliers
-        spacing_px = self.tuning.spacing_px * frame.gray.shape[1] / 640.0
-        corners = new_corners(frame.gray, self._allowed(frame, None), np.zeros((0, 2)), spacing_px, wanted)
-        return frame.depth is not None and len(corners) >= self.tuning.least_inliers
 
     def _restarted(self, frame: FrameInput, seconds: float) -> Located | None:
         """After a while without a pose: a new map where the camera was last, as uncertain as the time unseen makes it.
@@ -171,14 +131,15 @@ class Odometry:
         """
         if seconds < self.tuning.restart_s or self._last is None:
             return None
-        if not self._can_hold_map(frame):
+        if not self._builder.can_hold_map(frame):
             return None
         last = self._last.located
         unseen = [(self.tuning.unseen_speed_m_s * seconds) ** 2] * 3 + [
             (self.tuning.unseen_turn_rad_s * seconds) ** 2
         ] * 3
         covariance = last.covariance + np.diag(unseen)
-        self.map, self._last, self._velocity, self._occupied = LocalMap(), None, None, 0
+        self._builder.clear()
+        self._last, self._velocity = None, None
         self._is_lost = False
         self._start = Located(last.world_from_camera, covariance, 0, 1.0, covariance, relocalised=True)
         return self._start
@@ -195,13 +156,14 @@ class Odometry:
             return
         self.map.landmarks.last_pixel[:] = np.nan
         if self._measured is not None:
-            self._learn(frame, located, static, self._measured)
+            self._builder.learn(frame, located, static, self._measured, self.noise.depth)
         if self._last is not None:
             self._velocity = self._velocity_to(frame, located.world_from_camera)
-        if self._view_left_map(frame):
-            self._add_keyframe(frame, located, static)
+        if self._builder.view_left_map(frame, self._measured):
+            motion = CameraMotion(self._velocity, self.noise.depth)
+            self._builder.add_keyframe(frame, located, static, self._measured, motion)
         if self._last is None and len(self.map.landmarks) < self.tuning.least_inliers:
-            self.map, self._occupied = LocalMap(), 0  # without depth or texture no map can begin: the next frame may
+            self._builder.clear()  # without depth or texture no map can begin: the next frame may
             return
         self._last = _LastFrame(frame, located)
 
@@ -248,7 +210,7 @@ class Odometry:
                 return other.world_from_camera
         return fit.world_from_camera
 
-    def _fine(self, frame: FrameInput, pose: PoseArray, priors: Sequence[AbsolutePrior]) -> _Measured | None:
+    def _fine(self, frame: FrameInput, pose: PoseArray, priors: Sequence[AbsolutePrior]) -> MeasuredLandmarks | None:
         """All landmarks in view measured with their own keyframes' patches, and the pose that explains them."""
         tuning = self.tuning
         index, pixels = self._measure(frame, pose)
@@ -273,7 +235,7 @@ class Odometry:
         if np.count_nonzero(fit.inliers) < tuning.least_inliers or ratio < tuning.least_inlier_ratio:
             return None
         fit = replace(fit, covariance=fit.covariance + spread / tuning.correlated_residuals)
-        return _Measured(index, matches, fit, ratio)
+        return MeasuredLandmarks(index, matches, fit, ratio)
 
     def _rest(self) -> tuple[PoseArray, ...]:
         """The last camera: a hypothesis of every frame is that the camera has not moved."""
@@ -348,7 +310,7 @@ class Odometry:
         y = intrinsics.fy_px * camera[:, 1] / depth + intrinsics.cy_px
         return np.stack((x, y), axis=-1)
 
-    def _world_covariance(self, measured: _Measured) -> PoseArray:
+    def _world_covariance(self, measured: MeasuredLandmarks) -> PoseArray:
         """(6, 6) of the fit in world axes, plus that of the keyframes it rests on, by their share of the inliers."""
         fit = measured.fit
         turn = np.kron(np.eye(2), fit.world_from_camera[:3, :3])
@@ -359,137 +321,11 @@ class Odometry:
             covariance += count / len(keyframes) * self.map.keyframes[number].covariance
         return 0.5 * (covariance + covariance.T)
 
-    # -- extend ------------------------------------------------------------------------------------------------------
-
-    def _learn(self, frame: FrameInput, located: Located, static: MaskArray | None, measured: _Measured) -> None:
-        """History and depth of the landmarks that were measured; those that are outliers time after time go."""
-        table, matches = self.map.landmarks, measured.matches
-        inliers = measured.fit.inliers.copy()
-        if static is not None:
-            column, row = np.rint(matches.seen).astype(int).T
-            inliers &= static[row, column]
-        index = measured.index
-        table.seen[index[inliers]] += 1
-        table.outlier_streak[index[inliers]] = 0
-        table.outlier_streak[index[~inliers]] += 1
-        table.last_pixel[index[inliers]] = matches.seen[inliers]
-        self._fuse_depth(frame, located, index[inliers], matches.select(inliers))
-        keep = table.outlier_streak < self.tuning.outlier_streak
-        if not keep.all():
-            self.map.keep(keep)
-
-    def _fuse_depth(self, frame: FrameInput, located: Located, index: NDArray[np.int64], matches: Matches) -> None:
-        """This frame's measured depth, moved into the landmarks' keyframes and averaged by variance.
-
-        A sensor's error at one place lasts over frames, so that a measurement counts as one of ``correlated_frames``.
-        """
-        table, pose = self.map.landmarks, located.world_from_camera
-        measured = np.isfinite(matches.inverse_depth)
-        index, matches = index[measured], matches.select(measured)
-        points_camera = rays_through(matches.pixels, frame.intrinsics) / matches.inverse_depth[:, None]
-        depth = self.map.depth_in_keyframes(points_camera @ pose[:3, :3].T + pose[:3, 3], index)
-        good = depth > LEAST_DEPTH
-        index, inverse, matches = index[good], 1.0 / depth[good], matches.select(good)
-        std = matches.inverse_depth_std * inverse / matches.inverse_depth
-        variance = self.noise.depth * std**2 * self.tuning.correlated_frames
-        gain = table.variance[index] / (table.variance[index] + variance)
-        table.inverse_depth[index] += gain * (inverse - table.inverse_depth[index])
-        table.variance[index] *= 1.0 - gain
-
-    def _view_left_map(self, frame: FrameInput) -> bool:
-        """Whether a keyframe is due: few landmarks are seen, or little of the image holds any."""
-        tuning, pixels = self.tuning, self.map.last_pixels()
-        if len(pixels) >= 2 * tuning.least_inliers:
-            pixels = np.concatenate((pixels, self._outlier_pixels()))
-        few = len(pixels) < tuning.keyframe_inliers
-        return few or occupied_cells(pixels, frame.gray.shape) < tuning.keyframe_overlap * self._occupied
-
-    def _outlier_pixels(self) -> PoseArray:
-        """(n, 2) px of the newest frame's outliers where they are the majority: movers, which get no new landmarks."""
-        measured = self._measured
-        if measured is None or np.count_nonzero(measured.fit.inliers) > 0.5 * len(measured.index):
-            return np.zeros((0, 2))
-        return measured.matches.seen[~measured.fit.inliers]
-
-    def _add_keyframe(self, frame: FrameInput, located: Located, static: MaskArray | None) -> None:
-        """A keyframe with new landmarks where the newest image has none."""
-        tuning = self.tuning
-        scale = frame.gray.shape[1] / 640.0
-        known = self.map.last_pixels()
-        limit = max(tuning.keyframe_landmarks - len(known), tuning.keyframe_landmarks // 3)
-        allowed = self._allowed(frame, static)
-        taken = np.concatenate((known, self._outlier_pixels()))
-        pixels = new_corners(frame.gray, allowed, taken, tuning.spacing_px * scale, limit)
-        table = self._new_landmarks(frame, pixels, self.map.created)
-        typical = float(np.median(table.inverse_depth)) if len(table) else 0.0
-        keyframe = Keyframe(
-            self.map.created,
-            frame.stamp_ns,
-            frame.gray,
-            frame.depth,
-            located.world_from_camera,
-            located.covariance,
-            typical,
-        )
-        self.map.add_keyframe(keyframe, table)
-        if len(self.map.keyframes) > tuning.max_keyframes:
-            self.map.drop_keyframe(min(self.map.keyframes))
-        self._occupied = occupied_cells(self.map.last_pixels(), frame.gray.shape)
-
-    def _allowed(self, frame: FrameInput, static: MaskArray | None) -> MaskArray:
-        """(h, w) pixels that may hold new landmarks: at rest, valid, with depth, off the border."""
-        border = self.tuning.patch_px // 2 + 1
-        allowed = np.zeros(frame.gray.shape, bool)
-        allowed[border:-border, border:-border] = True
-        if frame.depth is not None:
-            allowed &= clear_of_edges(frame.depth.valid, self.tuning.edge_px)
-        for mask in (static, frame.valid):
-            if mask is not None:
-                allowed &= mask
-        return allowed
-
-    def _new_landmarks(self, frame: FrameInput, pixels: PoseArray, number: int) -> LandmarkTable:
-        """Landmarks at corners (n, 2) with measured depth."""
-        inverse, std = sampled_depth(frame.depth, pixels)
-        known = np.isfinite(inverse) & (inverse > 0)
-        pixels, inverse, std = pixels[known], inverse[known], std[known]
-        rate = np.zeros_like(pixels)
-        if self._velocity is not None:
-            camera = rays_through(pixels, frame.intrinsics) / inverse[:, None]
-            rate = image_velocity(camera, self._velocity, frame.intrinsics)
-            rate *= row_phase(pixels, frame.gray.shape[0])[:, None]
-        return LandmarkTable(
-            keyframe=np.full(len(pixels), number),
-            pixel=pixels,
-            readout_rate=rate,
-            inverse_depth=inverse,
-            variance=self.noise.depth * std**2,
-            information=structure_tensors(frame.gray, pixels, self.tuning.patch_px) / self.tuning.image_noise**2,
-            seen=np.ones(len(pixels), np.int64),
-            outlier_streak=np.zeros(len(pixels), np.int64),
-            last_pixel=pixels.copy(),
-        )
-
 
 def surface_weights(depth: PoseArray, power: float, most: float) -> PoseArray:
     """(n,) weights of landmarks by depth (n,), relative to the median."""
     depth = np.maximum(depth, LEAST_DEPTH)
     return np.asarray(np.clip((depth / np.median(depth)) ** power, 1.0 / most, most)) if len(depth) else depth
-
-
-def clear_of_edges(valid: MaskArray, pixels: int) -> MaskArray:
-    """(h, w) pixels whose neighbours within so many pixels have depth too, but for single ones that are missing."""
-    closed = cv2.morphologyEx(valid.view(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    side = 2 * pixels + 1
-    return np.asarray(cv2.erode(closed, np.ones((side, side), np.uint8)) > 0) & valid
-
-
-def occupied_cells(pixels: PoseArray, shape: tuple[int, ...]) -> int:
-    """How many cells of a coarse grid over an image (h, w) hold at least one of the pixels (n, 2)."""
-    rows, columns = OCCUPANCY_GRID
-    row = np.clip(pixels[:, 1] * rows / shape[0], 0, rows - 1).astype(int)
-    column = np.clip(pixels[:, 0] * columns / shape[1], 0, columns - 1).astype(int)
-    return len(np.unique(row * columns + column))
 
 
 def blended(before: NoiseLevel, shown: NoiseLevel, tuning: OdometryTuning) -> NoiseLevel:
@@ -500,15 +336,3 @@ def blended(before: NoiseLevel, shown: NoiseLevel, tuning: OdometryTuning) -> No
         return float(old**tuning.noise_memory * bounded ** (1.0 - tuning.noise_memory))
 
     return NoiseLevel(average(before.pixel, shown.pixel), average(before.depth, shown.depth))
-
-
-def sampled_depth(depth: DepthMap | None, pixels: PoseArray) -> tuple[PoseArray, PoseArray]:
-    """Inverse depth and its standard deviation (n,) at the nearest pixels (n, 2); NaN where not valid."""
-    inverse, std = np.full(len(pixels), np.nan), np.full(len(pixels), np.nan)
-    if depth is None or not len(pixels):
-        return inverse, std
-    column, row = np.rint(pixels).astype(int).T
-    valid = depth.valid[row, column]
-    inverse[valid] = depth.inverse_depth[row, column][valid]
-    std[valid] = depth.sigma[row, column][valid]
-    return inverse, std

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pomato_ros.config import RobustnessOptions
-from pomato_ros.scene.odometry import Located
+from pomato_ros.scene.located import Located
 from pomato_ros.scene.pose import displacement
 from pomato_ros.structures import TrackingState
 

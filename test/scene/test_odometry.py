@@ -5,7 +5,9 @@ import pytest
 from pomato_ros.config import OdometryTuning, PomatoConfig
 from pomato_ros.evaluation.suites.rendered import RenderPlan, rendered_sequence
 from pomato_ros.geometry.rigid import rotation_angle
-from pomato_ros.scene.odometry import FrameInput, Odometry, clear_of_edges, occupied_cells, sampled_depth
+from pomato_ros.scene.located import FrameInput, sampled_depth
+from pomato_ros.scene.map_building import clear_of_edges, occupied_cells
+from pomato_ros.scene.odometry import Odometry
 from pomato_ros.sources.rgbd import RgbdSource
 from pomato_ros.structures import DepthMap
 from pomato_ros.training.config import HELD_OUT_SEED
