@@ -37,7 +37,8 @@ def change(node: Any, transition: int, label: str = "") -> bool:
 
 
 def state(node: Any) -> int:
-    return int(node.call(GetState, "/pomato/get_state", GetState.Request()).current_state.id)
+    answer = node.call(GetState, "/pomato/get_state", GetState.Request(), again_after_s=3.0)
+    return int(answer.current_state.id)
 
 
 def steps(node: Any, fakes: SimpleNamespace) -> None:
