@@ -26,6 +26,7 @@ def init_interruptible(arguments: Sequence[str]) -> None:
         rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # every error of rcl is one
         refuse_start(error)
+    rclpy.get_global_executor()  # made by the first spin otherwise, where an interrupt would leave it half made
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt_once)
 

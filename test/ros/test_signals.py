@@ -44,5 +44,4 @@ def test_a_second_signal_does_not_disturb_the_end() -> None:
         process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
-    # rclpy's own destructor complains of an executor that a signal met half made; Python ignores that, and so do we
-    assert errors.count("Traceback") == errors.count("has no attribute '_sigint_gc'")
+    assert "Traceback" not in errors
