@@ -1,13 +1,10 @@
 """Depth of the image's pixels from the depth camera of the backend rgbd, registered where it is another camera's."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.errors import UnusableFrame
@@ -21,15 +18,13 @@ from pomato_ros.ros.conversions.depth_decoding import (
     usable_depth,
 )
 from pomato_ros.ros.conversions.input_error import InputError
-from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.pairing import NearestStamp
+from pomato_ros.ros.pairing import SecondSensor
 from pomato_ros.ros.rectify import Rectifier
 from pomato_ros.ros.status import SensorStatus
 from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.sources.rgbd import check_unit, measurable_range
 from pomato_ros.structures import Intrinsics, PoseArray
 
-LOG = logging.getLogger(__name__)
 DEPTH_DROPS = ("undecodable", "unit", "empty", "size", "unplaced")
 
 
@@ -43,7 +38,7 @@ class ColourImage:
     rectifier: Rectifier | None  # None: not calibrated
 
 
-class DepthFrames:
+class DepthFrames(SecondSensor):
     """Takes depth messages on the executor's thread and answers the worker."""
 
     def __init__(
@@ -54,26 +49,12 @@ class DepthFrames:
         find_pose: Callable[[str, str], PoseArray | None],
     ) -> None:
         """``images`` is the stream of the colour images; ``find_pose(target, source)`` is target <- source from TF."""
-        self._config, self._status, self._find_pose = config, status, find_pose
+        super().__init__("depth image", config, status, images)
+        self._find_pose = find_pose
         self._range_m = measurable_range(config)
-        self._messages = NearestStamp("depth image", status, images, config.sensor.depth_max_offset)
         self.infos = StreamMonitor()  # of the depth camera's calibration
-        self._info: CameraInfo | None = None
         self._camera: tuple[object, Rectifier | None] = (None, None)  # by size and calibration
         self._registration: tuple[object, DepthRegistration] | None = None
-        self._logged = ""
-
-    def on_message(self, message: Any) -> None:
-        """A depth image came."""
-        self._messages.put(stamp_ns_from_time(message.header.stamp), message)
-
-    def on_camera_info(self, message: CameraInfo) -> None:
-        """Its calibration came."""
-        self._info = message
-
-    def clear(self) -> None:
-        """Time jumped."""
-        self._messages.clear()
 
     def depth_m(self, image: ColourImage) -> NDArray[np.float32] | None:
         """(h, w) depth of the rectified image's pixels, metres, NaN or 0 where unknown; None if none can be used."""
@@ -161,13 +142,6 @@ class DepthFrames:
         if self._registration is None or self._registration[0] != key:
             self._registration = (key, DepthRegistration(depth, colour, colour_from_depth))
         return self._registration[1]
-
-    def _drop(self, kind: str, reason: str) -> None:
-        """Count a depth image; log it when its kind is another than the last one's."""
-        self._status.drop(kind, reason)
-        if kind != self._logged:
-            LOG.warning("depth image not used (%s; others are only counted): %s", kind, reason)
-            self._logged = kind
 
 
 class UnplacedError(InputError):

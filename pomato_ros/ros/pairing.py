@@ -1,11 +1,18 @@
 """Pairs the messages of a second sensor with images by the nearest stamp, within a bound."""
 
-import threading
-from collections import deque
+import logging
+from collections.abc import Collection
 from typing import Any
 
+from sensor_msgs.msg import CameraInfo
+
+from pomato_ros.config import PomatoConfig
+from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
 from pomato_ros.ros.status import SensorStatus
 from pomato_ros.ros.streams import StreamMonitor
+from pomato_ros.ros.time_buffer import TimeIndexedBuffer
+
+LOG = logging.getLogger(__name__)
 
 KEPT = 8  # messages; older ones are of images that the worker has passed
 FIRST_OFFSET_NS = 20_000_000  # bound before the images' period is known
@@ -26,21 +33,15 @@ class NearestStamp:
         """
         self._what, self._status, self._images = what, status, images
         self._max_offset_ns = round(max_offset_s * 1e9)
-        self._condition = threading.Condition()
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)
-        self._silent = False  # the last wait was in vain, and nothing has come since
+        self._buffer = TimeIndexedBuffer(KEPT)
 
     def put(self, stamp_ns: int, message: Any) -> None:
         """Keep a message."""
-        with self._condition:
-            self._kept.append((stamp_ns, message))
-            self._silent = False
-            self._condition.notify_all()
+        self._buffer.put(stamp_ns, message)
 
     def clear(self) -> None:
         """Time jumped: nothing kept is of the images to come."""
-        with self._condition:
-            self._kept.clear()
+        self._buffer.clear()
 
     def bound_ns(self) -> int:
         """The largest offset of a pair."""
@@ -54,10 +55,7 @@ class NearestStamp:
         Waits for one that is due, but not for a sensor that has fallen silent or is slower than the images.
         """
         bound_ns = self.bound_ns()
-        with self._condition:
-            if not self._silent and self._is_due(stamp_ns, bound_ns):
-                self._silent = not self._condition.wait_for(lambda: not self._is_due(stamp_ns, bound_ns), WAIT_S)
-            found = min(self._kept, key=lambda item: abs(item[0] - stamp_ns), default=None)
+        found = self._buffer.nearest_after(lambda kept: not self._is_due(kept, stamp_ns, bound_ns), stamp_ns, WAIT_S)
         if found is None:
             self._status.note_unpaired(f"no {self._what} has come yet")
             return None
@@ -75,9 +73,9 @@ class NearestStamp:
             "depth_max_offset"
         )
 
-    def _is_due(self, stamp_ns: int, bound_ns: int) -> bool:
+    def _is_due(self, kept_ns: Collection[int], stamp_ns: int, bound_ns: int) -> bool:
         """Whether a nearer message than those kept is still to come within the bound, as far as its period says."""
-        newest_ns = max((kept for kept, _ in self._kept), default=None)
+        newest_ns = max(kept_ns, default=None)
         if newest_ns is None:
             return self._status.stream.publishers > 0
         period_s = self._status.stream.period_s
@@ -85,3 +83,33 @@ class NearestStamp:
             return stamp_ns - newest_ns > bound_ns
         steps = round((stamp_ns - newest_ns) * 1e-9 / period_s)
         return steps >= 1 and abs(newest_ns + steps * period_s * 1e9 - stamp_ns) <= bound_ns
+
+
+class SecondSensor:
+    """What every sensor beside the camera has: messages paired by stamp, a calibration, and drops that are counted."""
+
+    def __init__(self, what: str, config: PomatoConfig, status: SensorStatus, images: StreamMonitor) -> None:
+        """``what``: its messages in words; ``images``: the stream of the camera's images."""
+        self._what, self._config, self._status = what, config, status
+        self._messages = NearestStamp(what, status, images, config.sensor.depth_max_offset)
+        self._info: CameraInfo | None = None
+        self._logged = ""
+
+    def on_message(self, message: Any) -> None:
+        """An image came, on the executor's thread."""
+        self._messages.put(stamp_ns_from_time(message.header.stamp), message)
+
+    def on_camera_info(self, message: CameraInfo) -> None:
+        """Its calibration came."""
+        self._info = message
+
+    def clear(self) -> None:
+        """Time jumped."""
+        self._messages.clear()
+
+    def _drop(self, kind: str, reason: str) -> None:
+        """Count an image that cannot be used; log it when its kind is another than the last one's."""
+        self._status.drop(kind, reason)
+        if kind != self._logged:
+            LOG.warning("%s not used (%s; others are only counted): %s", self._what, kind, reason)
+            self._logged = kind

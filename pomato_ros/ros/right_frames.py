@@ -4,7 +4,6 @@ Of a rectified pair P_right = P_left + (0, 0, 0, -fx B): the baseline B is ``P_l
 P_right[0]`` (sensor_msgs/CameraInfo).
 """
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,13 @@ from pomato_ros.ros.conversions.camera_info import (
 from pomato_ros.ros.conversions.guards import check_intrinsics
 from pomato_ros.ros.conversions.image_decoding import SampleRange, decode_compressed_image, decode_image
 from pomato_ros.ros.conversions.input_error import InputError
-from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
-from pomato_ros.ros.pairing import NearestStamp
+from pomato_ros.ros.pairing import SecondSensor
 from pomato_ros.ros.rectify import Rectifier, View
 from pomato_ros.ros.status import SensorStatus
 from pomato_ros.ros.streams import StreamMonitor
 from pomato_ros.sources.stereo import checked_baseline
 from pomato_ros.structures import Intrinsics
 
-LOG = logging.getLogger(__name__)
 RIGHT_DROPS = ("undecodable", "no_camera_info", "baseline", "calibration")
 MOST_FOCAL_DIFFERENCE = 0.02  # between the rectified cameras of one pair
 
@@ -58,29 +55,14 @@ def rectified_view(message: CameraInfo) -> View | None:
     return View(rotation, intrinsics)
 
 
-class RightFrames:
+class RightFrames(SecondSensor):
     """Takes the right camera's messages on the executor's thread and answers the worker."""
 
     def __init__(self, config: PomatoConfig, status: SensorStatus, images: StreamMonitor) -> None:
         """``images`` is the stream of the left images."""
-        self._config, self._status = config, status
-        self._messages = NearestStamp("right image", status, images, config.sensor.depth_max_offset)
-        self._info: CameraInfo | None = None
+        super().__init__("right image", config, status, images)
         self._rectifier: tuple[object, Rectifier] | None = None
         self._samples = SampleRange(config.input.sample_bits)
-        self._logged = ""
-
-    def on_message(self, message: Any) -> None:
-        """A right image came."""
-        self._messages.put(stamp_ns_from_time(message.header.stamp), message)
-
-    def on_camera_info(self, message: CameraInfo) -> None:
-        """Its calibration came."""
-        self._info = message
-
-    def clear(self) -> None:
-        """Time jumped."""
-        self._messages.clear()
 
     def right(
         self, stamp_ns: int, left_info: CameraInfo | None, left: Rectifier | None
@@ -135,13 +117,6 @@ class RightFrames:
             self._rectifier = (key, made)
             self._status.used_as = "rectified by camera_info" if made.removes_distortion else "rectified already"
         return self._rectifier[1]
-
-    def _drop(self, kind: str, reason: str) -> None:
-        """Count a right image; log it when its kind is another than the last one's."""
-        self._status.drop(kind, reason)
-        if kind != self._logged:
-            LOG.warning("right image not used (%s; others are only counted): %s", kind, reason)
-            self._logged = kind
 
 
 def baseline(left: CameraInfo | None, right: CameraInfo) -> float:

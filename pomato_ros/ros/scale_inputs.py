@@ -14,13 +14,13 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from pomato_ros.config import PomatoConfig
 from pomato_ros.geometry.rigid import interpolate
-from pomato_ros.ros.companions import Companions
 from pomato_ros.ros.conversions.depth_decoding import at_image_size, check_has_depth, check_registered, decode_depth
 from pomato_ros.ros.conversions.input_error import InputError
 from pomato_ros.ros.conversions.poses import matrix_from_pose
 from pomato_ros.ros.conversions.stamps import stamp_ns_from_time
 from pomato_ros.ros.prior_guard import ContinuousOdometry, DepthUnit
 from pomato_ros.ros.status import ScaleInputStatus
+from pomato_ros.ros.time_buffer import TimeIndexedBuffer
 from pomato_ros.ros.transform_history import UNMATCHED, UNPLACED, UNUSABLE, NoTransformError, TransformHistory
 from pomato_ros.structures import Intrinsics, PoseArray
 
@@ -46,7 +46,7 @@ class ScaleInputs:
         self._transforms = TransformHistory(own if self._frames.publish_tf else None)
         self._limits = config.robustness
         self._odometry, self._depth_unit = ContinuousOdometry(), DepthUnit()
-        self._messages = Companions()
+        self._messages = TimeIndexedBuffer()
         self._depth_info: CameraInfo | None = None
         self._logged: object = None
 
