@@ -358,6 +358,8 @@ class MotionTuning:
 # unless said otherwise; where a value comes from stands beside it. These are not options: what a user may wish to set
 # is in the groups below.
 
+TUNED_WIDTH_PX = 640.0
+
 
 @dataclass(frozen=True, slots=True)
 class OdometryTuning:

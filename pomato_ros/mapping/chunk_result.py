@@ -1,7 +1,7 @@
 """What is known of one chunk of frames after it was solved, and its file."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -46,32 +46,13 @@ class ChunkResult:
 def save_chunk(result: ChunkResult, path: Path) -> None:
     """Write ``path`` as a whole or not at all."""
     unfinished = path.with_suffix(".part.npz")
-    np.savez(
-        unfinished,
-        stamps_ns=result.stamps_ns,
-        images_rgb=result.images_rgb,
-        world_from_camera=result.world_from_camera,
-        camera_matrix=result.camera_matrix,
-        depth=result.depth,
-        confidence=result.confidence,
-        moving=result.moving,
-        metric=np.array(result.metric),
-        cost=np.array(result.cost),
-    )
+    np.savez(unfinished, **{each.name: getattr(result, each.name) for each in fields(result)})
     os.replace(unfinished, path)
 
 
 def load_chunk(path: Path) -> ChunkResult:
     """Read what :func:`save_chunk` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        return ChunkResult(
-            stamps_ns=stored["stamps_ns"],
-            images_rgb=stored["images_rgb"],
-            world_from_camera=stored["world_from_camera"],
-            camera_matrix=stored["camera_matrix"],
-            depth=stored["depth"],
-            confidence=stored["confidence"],
-            moving=stored["moving"],
-            metric=bool(stored["metric"]),
-            cost=(float(stored["cost"][0]), float(stored["cost"][1])),
-        )
+        arrays = {each.name: stored[each.name] for each in fields(ChunkResult)}
+    metric, (before, after) = bool(arrays.pop("metric")), arrays.pop("cost")
+    return ChunkResult(**arrays, metric=metric, cost=(float(before), float(after)))

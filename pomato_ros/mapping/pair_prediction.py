@@ -1,7 +1,6 @@
 """Pointmaps of every edge of a pair graph, each image encoded once, on a network or on anything with its answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,14 +17,6 @@ from pomato_ros.sources.dust3r.preprocess import normalise
 from pomato_ros.structures import PreparedFrame
 
 FIELDS = ("points_1", "conf_1", "points_2", "conf_2", "points_match", "conf_match")
-
-
-@dataclass(frozen=True, slots=True)
-class GraphPrediction:
-    """Edges of a graph and their pointmaps; row e belongs to the edge (i, j), view 1 = i, view 2 = j."""
-
-    edges: NDArray[np.int64]  # (e, 2)
-    maps: PairPrediction  # rows (e, h, w, ...), on the CPU
 
 
 class PairPredictor(Protocol):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomato_ros.geometry.rigid import transform
+from pomato_ros.scene.boxes import boxes_of
 from pomato_ros.structures import FloatArray, Intrinsics, MaskArray, ObjectSet, PoseArray, TrackSet, no_objects
 
 LEAST_SHARE = 0.001  # of the image; smaller regions are none
@@ -23,7 +24,6 @@ FARTHEST_M = 1e30  # what is farther is nowhere
 BAND_PX = 4  # so far from an inside pixels are told the nearest one step by step, which is faster for a few steps
 LABEL_PX = 192  # about the long side of the image that regions are found on
 MOST_POINTS = 2048  # of all objects together
-BOX_QUANTILES = (0.01, 0.99)  # of an object's points, along each axis, that its box reaches to
 CLAIM_SHARE = 0.2  # of a region's named tracks that an object needs to claim it
 REACH = 0.75  # of a box's diagonal: as far from where it was expected an object is found again without tracks
 LONGEST_REACH = 2.0  # the same with all the doubt of where it went
@@ -536,24 +536,6 @@ def _nearest_of(cores: NDArray[np.int32], moving: MaskArray, inside: NDArray[np.
     return number_of[nearest.ravel()[inside]]
 
 
-def boxes_of(points: PoseArray, rows: NDArray[np.int64], count: int) -> tuple[PoseArray, PoseArray]:
-    """Lowest and highest corners (count, 3) of boxes around points (m, 3) that belong to ``rows`` (m,) from 0.
-
-    A few stray points at each end lie outside. NaN for a row without points.
-    """
-    low, high = np.full((2, count, 3), np.nan)
-    sizes = np.bincount(rows, minlength=count)
-    in_order = bool((rows[1:] >= rows[:-1]).all())
-    together = np.ascontiguousarray((points if in_order else points[np.argsort(rows, kind="stable")]).T)
-    begin = 0
-    for row, size in enumerate(sizes.tolist()):
-        if size:
-            values = np.sort(together[:, begin : begin + size], axis=1)
-            low[row], high[row] = (values[:, round(quantile * float(size - 1))] for quantile in BOX_QUANTILES)
-            begin += size
-    return low, high
-
-
 def _boxes_of_owners(
     regions: _Regions, owners: list[list[int]], point_owners: NDArray[np.int64]
 ) -> tuple[list[int], PoseArray, PoseArray]:
@@ -563,19 +545,6 @@ def _boxes_of_owners(
         rows = sorted(range(len(owners)), key=owners.__getitem__)
         return numbers, regions.low[rows], regions.high[rows]
     return numbers, *boxes_of(regions.points, np.searchsorted(numbers, point_owners), len(numbers))
-
-
-def boxes_in(objects: ObjectSet, target_from_world: PoseArray) -> tuple[PoseArray, PoseArray]:
-    """Centres and sizes (n, 3) of boxes along the axes of another frame (4, 4), around the points of each object.
-
-    A hidden object has no points: the box around its last box.
-    """
-    count = len(objects.ids)
-    low, high = boxes_of(transform(target_from_world, objects.points_world), objects.point_rows, count)
-    centres = transform(target_from_world, objects.centres_world)
-    sizes = objects.sizes_world @ np.abs(target_from_world[:3, :3]).T
-    seen = np.isfinite(low).all(axis=-1, keepdims=True)
-    return np.where(seen, 0.5 * (low + high), centres), np.where(seen, high - low, sizes)
 
 
 def _tracks_on(

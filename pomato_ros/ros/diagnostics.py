@@ -42,6 +42,18 @@ OK, WARN, ERROR, STALE = (
 )
 Values = Mapping[str, Any]
 
+PAIRED_KEYS = (  # of every sensor whose messages are paired with images
+    "topic",
+    "publishers",
+    "reliability",
+    "received",
+    "lost",
+    "rate_hz",
+    "paired",
+    "unpaired",
+    "last_unpaired",
+    "offset_ms",
+)
 DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
     "input": (
         "image_topic",
@@ -128,16 +140,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "focal_from",
     ),
     "depth": (
-        "topic",
-        "publishers",
-        "reliability",
-        "received",
-        "lost",
-        "rate_hz",
-        "paired",
-        "unpaired",
-        "last_unpaired",
-        "offset_ms",
+        *PAIRED_KEYS,
         "valid_share",
         "used_as",
         "dropped",
@@ -145,16 +148,7 @@ DIAGNOSTIC_KEYS: Mapping[str, tuple[str, ...]] = {
         "last_drop",
     ),
     "right": (
-        "topic",
-        "publishers",
-        "reliability",
-        "received",
-        "lost",
-        "rate_hz",
-        "paired",
-        "unpaired",
-        "last_unpaired",
-        "offset_ms",
+        *PAIRED_KEYS,
         "used_as",
         "dropped",
         *(f"dropped_{kind}" for kind in RIGHT_DROPS),

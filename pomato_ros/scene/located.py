@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.config import TUNED_WIDTH_PX
 from pomato_ros.scene.patches import GrayImage
 from pomato_ros.scene.pose import Matches, PoseFit
 from pomato_ros.structures import DepthMap, Intrinsics, MaskArray, PoseArray
@@ -19,6 +20,11 @@ class FrameInput:
     intrinsics: Intrinsics
     depth: DepthMap | None
     valid: MaskArray | None = None  # (h, w) pixels that show the scene
+
+    @property
+    def pixel_scale(self) -> float:
+        """Pixels of this image for each pixel of the tuning, whose images are 640 px wide."""
+        return self.gray.shape[1] / TUNED_WIDTH_PX
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class MapBuilder:
     def can_hold_map(self, frame: FrameInput) -> bool:
         """Whether a map can begin with a frame: enough corners with depth, as a dark one has not."""
         wanted = 2 * self._tuning.least_inliers
-        spacing_px = self._tuning.spacing_px * frame.gray.shape[1] / 640.0
+        spacing_px = self._tuning.spacing_px * frame.pixel_scale
         corners = new_corners(frame.gray, self._allowed(frame, None), np.zeros((0, 2)), spacing_px, wanted)
         return frame.depth is not None and len(corners) >= self._tuning.least_inliers
 
@@ -107,12 +107,11 @@ class MapBuilder:
     ) -> None:
         """A keyframe with new landmarks where the newest image has none."""
         tuning = self._tuning
-        scale = frame.gray.shape[1] / 640.0
         known = self.map.last_pixels()
         limit = max(tuning.keyframe_landmarks - len(known), tuning.keyframe_landmarks // 3)
         allowed = self._allowed(frame, static)
         taken = np.concatenate((known, majority_of_outliers(measured)))
-        pixels = new_corners(frame.gray, allowed, taken, tuning.spacing_px * scale, limit)
+        pixels = new_corners(frame.gray, allowed, taken, tuning.spacing_px * frame.pixel_scale, limit)
         table = self._new_landmarks(frame, pixels, motion)
         typical = float(np.median(table.inverse_depth)) if len(table) else 0.0
         keyframe = Keyframe(

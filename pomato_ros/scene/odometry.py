@@ -203,7 +203,7 @@ class Odometry:
         agreeing = np.count_nonzero(fit.inliers)
         if agreeing >= max(tuning.least_inliers, 0.5 * len(fit.inliers)):
             return fit.world_from_camera
-        proposal = ransac_pose(matches, frame.intrinsics, tuning.ransac_gate_px * frame.gray.shape[1] / 640.0)
+        proposal = ransac_pose(matches, frame.intrinsics, tuning.ransac_gate_px * frame.pixel_scale)
         if proposal is not None:
             other = fit_pose(matches, frame.intrinsics, proposal, gates[1:], self.noise)
             if np.count_nonzero(other.inliers) > 1.3 * agreeing:
@@ -280,11 +280,10 @@ class Odometry:
     ) -> Matches:
         """What the fit needs of the landmarks ``index`` seen at ``seen`` (n, 2) by a camera near ``pose``."""
         tuning, readout_s = self.tuning, self.readout.seconds
-        scale = frame.gray.shape[1] / 640.0
         points, slopes = self.map.points_world(frame.intrinsics, readout_s, index)
         table = self.map.landmarks.select(index)
         covariance = np.asarray(np.linalg.inv(table.information + 1e-6 * np.eye(2)), np.float64)
-        covariance += ((tuning.pixel_std * scale) ** 2 + (extra_std_px * scale) ** 2) * np.eye(2)
+        covariance += ((tuning.pixel_std**2 + extra_std_px**2) * frame.pixel_scale**2) * np.eye(2)
         camera = (points - pose[:3, 3]) @ pose[:3, :3]
         velocity = self._velocity_to(frame, pose)
         now = image_velocity(camera, velocity, frame.intrinsics) * row_phase(seen, frame.gray.shape[0])[:, None]

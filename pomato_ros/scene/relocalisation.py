@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pomato_ros.config import TUNED_WIDTH_PX
 from pomato_ros.geometry.rigid import invert, pose_from
 from pomato_ros.scene.landmarks import Keyframe, rays_through
 from pomato_ros.scene.patches import GrayImage
@@ -85,7 +86,7 @@ class Relocaliser:
             intrinsics.matrix(),
             None,
             iterationsCount=300,
-            reprojectionError=REPROJECTION_PX * intrinsics.width_px / 640.0,
+            reprojectionError=REPROJECTION_PX * intrinsics.width_px / TUNED_WIDTH_PX,
             flags=cv2.SOLVEPNP_AP3P,
         )
         if not found or inliers is None or len(inliers) < LEAST_MATCHES:

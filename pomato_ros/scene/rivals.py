@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pomato_ros.config import OdometryTuning
+from pomato_ros.config import TUNED_WIDTH_PX, OdometryTuning
 from pomato_ros.scene.pose import LEAST_DEPTH, Matches, NoiseLevel, PoseFit, displacement, fit_pose, ransac_pose
 from pomato_ros.structures import Intrinsics, MaskArray, PoseArray
 
@@ -72,7 +72,7 @@ def camera_among_rivals(
     if np.count_nonzero(outliers) < max(tuning.least_inliers, tuning.rival_share * len(outliers)):
         return None
     found = [_hypothesis(matches, intrinsics, start, bounded, tuning) for start in starts[1:]]
-    gate_px = tuning.rival_gate_px * intrinsics.width_px / 640.0
+    gate_px = tuning.rival_gate_px * intrinsics.width_px / TUNED_WIDTH_PX
     for rows in _subsets(matches, intrinsics, outliers):
         proposal = ransac_pose(matches.select(rows), intrinsics, gate_px)
         if proposal is not None:

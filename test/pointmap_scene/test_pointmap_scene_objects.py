@@ -16,7 +16,6 @@ from pomato_ros.geometry.grid import pixel_grid
 from pomato_ros.geometry.rigid import invert, pose_exp, transform
 from pomato_ros.pointmap_scene.objects import (
     BAND_PX,
-    BOX_QUANTILES,
     CONFIRM_FRAMES,
     DEPTH_STEP,
     FORGET_FRAMES,
@@ -30,11 +29,10 @@ from pomato_ros.pointmap_scene.objects import (
     _Looks,
     _nearest_of,
     _to_segment,
-    boxes_in,
-    boxes_of,
     find_regions,
     label_regions,
 )
+from pomato_ros.scene.boxes import QUANTILES, boxes_in, boxes_of
 from pomato_ros.structures import Intrinsics, ObjectSet, TrackSet
 from pomato_ros.synthetic.clip import Clip
 from pomato_ros.synthetic.renderer import render
@@ -467,8 +465,8 @@ def test_boxes_are_quantiles_of_their_own_points() -> None:
     assert np.isnan(low[2]).all()
     for row in (0, 1, 3):
         mine = points[rows == row]
-        np.testing.assert_allclose(low[row], np.quantile(mine, BOX_QUANTILES[0], axis=0, method="nearest"))
-        np.testing.assert_allclose(high[row], np.quantile(mine, BOX_QUANTILES[1], axis=0, method="nearest"))
+        np.testing.assert_allclose(low[row], np.quantile(mine, QUANTILES[0], axis=0, method="nearest"))
+        np.testing.assert_allclose(high[row], np.quantile(mine, QUANTILES[1], axis=0, method="nearest"))
 
 
 def test_boxes_in_another_frame_hold_the_points() -> None:

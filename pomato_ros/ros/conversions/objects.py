@@ -7,9 +7,9 @@ import numpy as np
 from geometry_msgs.msg import Pose, PoseWithCovariance, Quaternion
 from std_msgs.msg import Header
 
-from pomato_ros.pointmap_scene.objects import boxes_in
 from pomato_ros.ros.conversions.poses import point_message, vector_message
 from pomato_ros.ros.frames import MINIMUM_VARIANCE, UNKNOWN_VARIANCE
+from pomato_ros.scene.boxes import boxes_in
 from pomato_ros.structures import ObjectSet, PoseArray
 
 MOVING = "moving"  # the one class there is

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pomato_ros.sources.dust3r.prediction import row_among
 from pomato_ros.sources.dust3r.temporal import Prepared
 
 EarlyModules = tuple[Prepared, Prepared]  # of the first two motion modules, which read single frames' tokens
@@ -51,11 +52,7 @@ class WindowMaps:
         Raises:
             ValueError: the frame was not asked for.
         """
-        if self.slots is None:
-            return slot
-        if slot not in self.slots:
-            raise ValueError(f"expected one of the frames {self.slots} that were predicted, got {slot}; ask for it")
-        return self.slots.index(slot)
+        return row_among(self.slots, slot)
 
 
 class Head(nn.Module, ABC):

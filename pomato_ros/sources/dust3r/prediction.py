@@ -61,8 +61,17 @@ class WindowPrediction:
         Raises:
             ValueError: the frame was not asked for.
         """
-        if self.slots is None:
-            return slot
-        if slot not in self.slots:
-            raise ValueError(f"expected one of the frames {self.slots} that were predicted, got {slot}; ask for it")
-        return self.slots.index(slot)
+        return row_among(self.slots, slot)
+
+
+def row_among(slots: tuple[int, ...] | None, slot: int) -> int:
+    """The row of a frame of a window among the frames ``slots`` that were predicted; None: all, in order.
+
+    Raises:
+        ValueError: the frame was not asked for.
+    """
+    if slots is None:
+        return slot
+    if slot not in slots:
+        raise ValueError(f"expected one of the frames {slots} that were predicted, got {slot}; ask for it")
+    return slots.index(slot)
