@@ -23,12 +23,16 @@ help:  ## this list
 setup:  ## create or update .venv, ROS 2 and the messages (seconds when nothing changed)
 	@$(PYTHON) -m tools.setup
 
+.PHONY: setup-tests
+setup-tests:  ## the same, and the extras that only tests need all of (Ray, GTSAM, Rerun)
+	@$(PYTHON) -m tools.setup --extras
+
 .PHONY: demo
 demo: setup  ## perceive the bundled clip, or VIDEO=file-or-folder, and leave the results in out/demo
 	@$(POMATO) demo --out out/demo $(if $(VIDEO),--video "$(VIDEO)") $(ARGS)
 
 .PHONY: test
-test: setup  ## run all tests, then the checks
+test: setup-tests  ## run all tests, then the checks
 	@$(IN_ENV) $(TEST_ENV) .venv/bin/python -m pytest --require-ros $(ARGS)
 	@$(MAKE) --no-print-directory check
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +67,14 @@ class Step:
     advice: str
 
 
-def main() -> int:
-    """Bring `.venv`, `build` and `install` up to date."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Bring `.venv`, `build` and `install` up to date; with ``--extras`` also what only tests need all of."""
     started = time.monotonic()
     with only_one_setup():
         try:
             mode = choose_ros()
             require_system(ros_sourced=mode == "sourced")
-            done = run_steps(plan(mode))
+            done = run_steps(plan(mode, extras=arguments == ["--extras"]))
         except SetupError as error:
             say(f"\nset-up failed: {error}\n")
             return 1
@@ -117,7 +117,7 @@ def require_system(*, ros_sourced: bool) -> None:
         raise SetupError("\n".join(["this machine lacks", *missing, "to mend:", *commands]))
 
 
-def plan(mode: str) -> list[Step]:
+def plan(mode: str, *, extras: bool) -> list[Step]:
     """The steps in order."""
     base_python = str(getattr(sys, "_base_executable", sys.executable))
     constraints = ROOT / "constraints.txt"
@@ -126,7 +126,7 @@ def plan(mode: str) -> list[Step]:
     ros_inputs: tuple[str | Path, ...] = ()
     if mode == "wheels":
         ros_inputs = (ROOT / "tools" / "ros_wheels.txt", ROOT / "tools" / "ros_environment.py", constraints)
-    return [
+    steps = [
         Step(
             "virtual environment",
             (base_python, sys.version, mode, str(ROOT)),
@@ -144,7 +144,7 @@ def plan(mode: str) -> list[Step]:
         Step(
             "Python packages",
             (ROOT / "setup.py", constraints),
-            install_packages,
+            lambda: pip_install("--no-build-isolation", "--editable", f"{ROOT}[test,dev,docs,export]"),
             network,
         ),
         Step(
@@ -160,6 +160,9 @@ def plan(mode: str) -> list[Step]:
             "`make clean setup` starts afresh",
         ),
     ]
+    if extras:
+        steps.append(Step("extras", (), install_extras, network))
+    return steps
 
 
 def run_steps(steps: list[Step]) -> bool:
@@ -238,9 +241,9 @@ def constraint_lines(name: str) -> str:
     return "\n".join(line for line in lines if line.split("==")[0].split(">=")[0] == name)
 
 
-def install_packages() -> None:
-    """This package with what tests and checks need, and GTSAM without the newer pytest that it asks for."""
-    pip_install("--no-build-isolation", "--editable", f"{ROOT}[test,dev,docs,export]")
+def install_extras() -> None:
+    """What only some commands use and all tests do; GTSAM without the newer pytest that it asks for."""
+    pip_install("--no-build-isolation", "--editable", f"{ROOT}[batch,viewer]")
     pip_install("--no-deps", "gtsam")
 
 
@@ -411,4 +414,4 @@ def shown(title: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
